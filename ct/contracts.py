@@ -1,0 +1,237 @@
+"""The values that the planes and rooms share.
+
+Standard library and pydantic only, because every plane imports this module: control and serving on Python 3.11, training
+on 3.10. Every value is frozen, and what stands in a file on disk is one of these, written with `model_dump_json`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003  pydantic needs the class at run time
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Value(BaseModel):
+    """A frozen value that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stage(str, Enum):
+    """The stages of a run, in order. Each is a task group in Airflow."""
+
+    INGEST = "ingest"
+    VALIDATE = "validate"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    RELEASE = "release"
+
+
+class Span(Value):
+    """One piece of data, identified by what its bytes are, not by what it is called."""
+
+    pipeline: str
+    name: str = Field(description="The file's name without its ending; spans are ordered by it.")
+    revision: int = Field(ge=1, description="1 for the first bytes seen under this name, one more for each change.")
+    sha256: str = Field(description="The hash of the bytes, in hex.")
+    uri: str = Field(description="Where the bytes are: an absolute local path.")
+    format: str = Field(description="`csv` or `parquet`.")
+    size_bytes: int = Field(ge=0)
+    seen_at: datetime = Field(description="When the ledger first saw these bytes, in UTC.")
+
+
+class TriggerKind(str, Enum):
+    """What asked for a run."""
+
+    DATA = "data"
+    SCHEDULE = "schedule"
+    MANUAL = "manual"
+    BACKFILL = "backfill"
+
+
+class RunRequest(Value):
+    """Everything that is decided before a run's first node starts. Stored as `request.json` in the run's folder."""
+
+    run_id: str = Field(description="ct's own id; letters, digits and dashes only.")
+    pipeline: str
+    spec_hash: str = Field(description="Which deployed spec this run executes.")
+    trigger: TriggerKind
+    requested_at: datetime = Field(description="When the newest span was seen, or when the run was asked for; UTC.")
+    spans: tuple[Span, ...] = Field(min_length=1, description="The window, oldest first. The last one is the newest span.")
+    new_spans: tuple[str, ...] = Field(description="Names of the spans that no run has trained on before.")
+    seed: int = Field(description="Seeds numpy, Python and TensorFlow in every node.")
+    airflow_dag_id: str
+    airflow_run_id: str
+    mlflow_run_id: str | None = Field(description="The MLflow run; None when MLflow did not answer as the run began.")
+
+
+class NodeSpec(Value):
+    """One TFX node as Airflow sees it."""
+
+    id: str
+    stage: Stage
+    upstream: tuple[str, ...] = Field(description="Ids of the nodes that must have finished.")
+    after_approval: bool = Field(description="True when the node is skipped unless the candidate was approved.")
+    runs_when_upstream_skipped: bool = Field(default=False, description="True for Register: it records refused runs too.")
+
+
+class DeployedSpec(Value):
+    """What `ct deploy` stored, by content hash. The DAG file reads this and nothing else.
+
+    On disk::
+
+        deployed/<pipeline>/
+          current.json            {"spec_hash": "..."}: written last
+          specs/<spec_hash>/
+            spec.json             this value
+            ir.json               the TFX pipeline IR (protobuf JSON)
+            code/<pipeline>/      the pipeline folder as it was deployed: features.py, model.py, schema.pbtxt, ...
+    """
+
+    spec_hash: str
+    pipeline: str
+    config: dict[str, Any] = Field(description="The PipelineConfig, as JSON values.")
+    nodes: tuple[NodeSpec, ...] = Field(description="In topological order.")
+    readme: str
+    deployed_at: datetime
+    code_commit: str | None = Field(description="The git commit of the pipeline folder, with `-dirty` where it has changes.")
+    requirement_hashes: dict[str, str] = Field(description="Plane -> sha256 of its requirements file.")
+
+
+class NodeJob(Value):
+    """One node of one run, as the operator hands it to the training plane."""
+
+    home: str = Field(description="CT_HOME, absolute.")
+    spec_dir: str = Field(description="Absolute folder of the deployed spec.")
+    node_id: str
+    request_path: str = Field(description="Absolute path of the run's request.json.")
+    attempt: int = Field(ge=1, description="Airflow's try number. Outputs of an earlier attempt are forgotten first.")
+
+    @property
+    def result_name(self) -> str:
+        """The file in the run's folder that the node's NodeResult is written to."""
+        return f"{self.node_id}.result.json"
+
+
+class NodeResult(Value):
+    """What a node left behind for the operator. Written last, next to request.json, as `<node_id>.result.json`."""
+
+    node_id: str
+    ok: bool
+    message: str = Field(default="", description="One sentence for the task log; the error's message when not ok.")
+    error_type: str | None = Field(default=None, description="Name of the CTError subclass, or of any other exception.")
+    retryable: bool = False
+    seconds: float = Field(ge=0)
+    peak_rss_mb: float = Field(ge=0)
+    facts: dict[str, Any] = Field(default_factory=dict, description="Small JSON values for XCom: row counts, verdict, version.")
+
+
+class Outcome(str, Enum):
+    """What the gate decided."""
+
+    APPROVED = "approved"
+    REFUSED = "refused"
+
+
+class Check(Value):
+    """One comparison that the gate made."""
+
+    name: str = Field(description="For example `auc >= 0.6` or `auc beats champion`.")
+    metric: str
+    slice: str = Field(default="overall", description="`overall`, or `feature=value`.")
+    value: float | None = Field(description="The candidate's; None when the metric is undefined on this slice.")
+    baseline: float | None = Field(default=None, description="The champion's on the same rows; None without a champion.")
+    threshold: float
+    passed: bool
+    blocking: bool = True
+
+
+class Verdict(Value):
+    """The gate's decision with every number it rests on."""
+
+    outcome: Outcome
+    reason: str = Field(description="One sentence that a person can act on.")
+    checks: tuple[Check, ...]
+    champion_version: int | None = Field(description="The version that served when the candidate was judged.")
+    span: str = Field(description="The span that both were judged on.")
+    rows: int = Field(ge=0)
+    holdout: bool = Field(description="True when the rows are the last days of the only span, not a whole newer span.")
+
+
+class Feature(Value):
+    """One raw feature of a model's serving signature."""
+
+    name: str
+    dtype: str = Field(description="TensorFlow's name: string, float32 or int64.")
+
+
+class VersionManifest(Value):
+    """What a version folder holds. `manifest.json` is written last: a folder without it is not a version.
+
+    On disk::
+
+        models/<name>/
+          desired.json            DesiredState: which version should serve
+          history.jsonl           one HistoryEntry a line, appended
+          versions/<version>/
+            saved_model/          the TensorFlow SavedModel, signature `serving_default` on raw features
+            examples.json         {"instances": [...], "predictions": [...]}: computed offline at evaluation
+            manifest.json         this value
+          workers/<pid>.json      WorkerState of each live serving worker
+    """
+
+    name: str
+    version: int = Field(ge=1)
+    created_at: datetime
+    run_id: str
+    mlflow_run_id: str | None
+    features: tuple[Feature, ...]
+    label: str
+    spans: tuple[Span, ...]
+    refit: bool = Field(description="True when the model was trained once more with the span it was judged on.")
+    verdict: Verdict
+    saved_model_sha256: str = Field(description="Hash over the sorted relative paths and bytes of saved_model/.")
+    prediction_tolerance: float = Field(gt=0, description="Largest absolute difference between offline and served.")
+
+
+class DesiredState(Value):
+    """Which version of one model should serve. Replaced atomically; serving workers follow it."""
+
+    name: str
+    generation: int = Field(ge=1, description="One more at each change; workers answer with the one they reached.")
+    version: int = Field(ge=1)
+    previous: int | None
+    warm: tuple[int, ...] = Field(description="Versions that stay loaded, the serving one included.")
+
+
+class Change(str, Enum):
+    """What changed a model's desired state."""
+
+    ROLLOUT = "rollout"
+    ROLLBACK = "rollback"
+    REVERT = "revert"
+
+
+class HistoryEntry(Value):
+    """One change of what serves: what, when, who and why."""
+
+    generation: int
+    change: Change
+    version: int
+    previous: int | None
+    at: datetime
+    actor: str = Field(description="`run <run_id>` or the user who ran the command.")
+    reason: str
+
+
+class WorkerState(Value):
+    """What one serving worker process has loaded. Replaced atomically by that worker."""
+
+    pid: int
+    started_at: datetime = Field(description="Process start; with the pid it tells a live worker from a reused pid.")
+    generation: int = Field(ge=0, description="The newest DesiredState this worker has dealt with; 0 before the first.")
+    serving: int | None
+    loaded: tuple[int, ...]
+    error: str | None = Field(default=None, description="Why the desired version was not taken; the worker serves on.")

@@ -1,0 +1,82 @@
+"""The errors of ct: one base class, facts as keyword arguments, and a message that names the next step.
+
+Whether a retry can help is part of the type: `retryable` is what the Airflow operator asks before it retries a task.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class CTError(Exception):
+    """The base of every error that ct raises on purpose.
+
+    The message says what happened, to which run, span or version, what state things are in now, and what to do next.
+    `facts` hold the same as values, for `--json` and for logs. `exit_code` is what the CLI exits with.
+    """
+
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts = facts
+
+
+class ConfigError(CTError):
+    """A setting or a pipeline.yaml is wrong. Nothing was changed."""
+
+    exit_code = 2
+
+
+class HomeError(CTError):
+    """CT_HOME cannot be used: another version wrote it, or it is not writable."""
+
+
+class PlaneMissingError(CTError):
+    """The environment of a plane is not installed."""
+
+
+class SpanRefusedError(CTError):
+    """A span's bytes cannot be trained on. Nothing was trained; the next good span is not affected."""
+
+
+class DataAnomalyError(CTError):
+    """A span is readable, but its data breaks the pipeline's schema."""
+
+
+class NodeFailedError(CTError):
+    """A pipeline node failed in its own code. Trying again may help."""
+
+    retryable = True
+
+
+class WorkerLostError(CTError):
+    """The warm worker went away while a node ran. Trying again helps once it is back."""
+
+    retryable = True
+
+
+class RegistryError(CTError):
+    """The MLflow server refused or did not answer."""
+
+    retryable = True
+
+
+class UnknownVersionError(CTError):
+    """A model version was asked for that is not in the model store."""
+
+
+class RolloutError(CTError):
+    """Serving did not take the version asked for. The version that served before is serving on."""
+
+
+class DaemonError(CTError):
+    """A process of the daemon did not start, did not become healthy, or did not stop."""
+
+
+class OrchestratorError(CTError):
+    """Airflow's API refused or did not answer."""
+
+    retryable = True
