@@ -1,0 +1,1 @@
+"""Where spans come from, and how their bytes become Arrow tables."""
