@@ -1,0 +1,177 @@
+"""Deploy: a pipeline folder becomes a spec that is stored by content, and from then on that is what runs.
+
+The control plane checks pipeline.yaml and copies the files; the training plane compiles them. The pointer is written last,
+so a deploy that fails leaves what was deployed before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+from ct import __version__
+from ct.config import load_pipeline_config
+from ct.contracts import DeployedSpec, NodeSpec
+from ct.errors import ConfigError, CTError
+from ct.home import write_atomically
+from ct.planes import Plane, python, requirements
+from ct.settings import Settings
+from ct.worker.environment import training_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ct.config import PipelineConfig
+    from ct.home import Home
+
+HASH_CHARACTERS = 16
+LEFT_OUT = ("__pycache__", ".ipynb_checkpoints", ".DS_Store")
+
+
+@dataclass(frozen=True)
+class DeployOutcome:
+    """What a deploy did."""
+
+    spec: DeployedSpec
+    changed: bool
+    """False when exactly this content was deployed already."""
+
+
+def deploy(folder: Path, home: Home, *, on_line: Callable[[str], None]) -> DeployOutcome:
+    """Deploy a pipeline folder. Doing it again with the same content changes nothing.
+
+    Args:
+        folder: the pipeline's folder.
+        home: where the spec is stored.
+        on_line: told what happens, a line a step.
+
+    Raises:
+        ConfigError: pipeline.yaml or the pipeline's code is wrong. What was deployed before is deployed still.
+        PlaneMissingError: the training plane is not installed.
+    """
+    folder = folder.resolve()
+    config = load_pipeline_config(folder)
+    spec_hash = _content_hash(folder)
+    if spec_hash == _current_hash(home, config.name):
+        return DeployOutcome(deployed_spec(home, config.name), changed=False)
+    spec_dir = home.deployed / config.name / "specs" / spec_hash
+    if not (spec_dir / "spec.json").exists():
+        on_line(f"compiling {config.name} to TFX IR")
+        _store(folder, config, spec_hash, spec_dir, home)
+    (home.landing / config.name).mkdir(parents=True, exist_ok=True)
+    write_atomically(home.deployed / config.name / "current.json", json.dumps({"spec_hash": spec_hash}))
+    return DeployOutcome(deployed_spec(home, config.name), changed=True)
+
+
+def deployed_pipelines(home: Home) -> tuple[str, ...]:
+    """Names of the pipelines that are deployed."""
+    return tuple(sorted(path.parent.name for path in home.deployed.glob("*/current.json")))
+
+
+def deployed_spec(home: Home, pipeline: str) -> DeployedSpec:
+    """What is deployed under this name.
+
+    Raises:
+        ConfigError: nothing is.
+    """
+    spec_hash = _current_hash(home, pipeline)
+    if spec_hash is None:
+        known = ", ".join(deployed_pipelines(home)) or "none yet"
+        raise ConfigError(
+            f'No pipeline "{pipeline}" is deployed (deployed: {known}). Run `ct deploy pipelines/{pipeline}`.',
+            pipeline=pipeline,
+        )
+    path = spec_dir_of(home, pipeline, spec_hash) / "spec.json"
+    return DeployedSpec.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def spec_dir_of(home: Home, pipeline: str, spec_hash: str) -> Path:
+    """The folder of a stored spec."""
+    return home.deployed / pipeline / "specs" / spec_hash
+
+
+def _current_hash(home: Home, pipeline: str) -> str | None:
+    path = home.deployed / pipeline / "current.json"
+    return str(json.loads(path.read_text(encoding="utf-8"))["spec_hash"]) if path.exists() else None
+
+
+def _store(folder: Path, config: PipelineConfig, spec_hash: str, spec_dir: Path, home: Home) -> None:
+    """Copy, compile and describe beside the final place, then move there in one step."""
+    specs = spec_dir.parent
+    specs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=specs, prefix=f".{spec_hash}.") as unfinished_name:
+        unfinished = Path(unfinished_name)
+        code = unfinished / "code" / config.name
+        for path in _files(folder):
+            target = code / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        (code / "__init__.py").touch()
+        _compile(code, unfinished, home)
+        nodes = TypeAdapter(tuple[NodeSpec, ...]).validate_json((unfinished / "nodes.json").read_text(encoding="utf-8"))
+        spec = DeployedSpec(
+            spec_hash=spec_hash,
+            pipeline=config.name,
+            config=config.model_dump(mode="json"),
+            nodes=nodes,
+            readme=(folder / "README.md").read_text(encoding="utf-8"),
+            deployed_at=datetime.now(timezone.utc),
+            code_commit=_commit(folder),
+            requirement_hashes={plane.value: _sha256(requirements(plane)) for plane in Plane},
+        )
+        write_atomically(unfinished / "spec.json", spec.model_dump_json(indent=2))
+        shutil.rmtree(spec_dir, ignore_errors=True)
+        shutil.copytree(unfinished, spec_dir)
+
+
+def _compile(code: Path, out: Path, home: Home) -> None:
+    command = [str(python(Plane.TRAINING)), "-m", "ct.training.compile", "--pipeline-dir", str(code), "--out", str(out)]
+    environment = {**os.environ, **training_environment(home, Settings.load(home))}
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode == ConfigError.exit_code:
+        raise ConfigError(done.stderr.strip().splitlines()[-1], path=str(code))
+    if done.returncode != 0:
+        raise CTError(
+            f"Compiling {code.name} failed. Nothing was deployed. The training plane said:\n{done.stderr[-4000:]}",
+            pipeline=code.name,
+        )
+
+
+def _content_hash(folder: Path) -> str:
+    digest = hashlib.sha256(__version__.encode())
+    for path in _files(folder):
+        digest.update(f"\0{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:HASH_CHARACTERS]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not any(part in LEFT_OUT for part in path.relative_to(folder).parts):
+            yield path
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _commit(folder: Path) -> str | None:
+    """The folder's git commit, with `-dirty` where it has changes; None outside a repository or without git."""
+    if shutil.which("git") is None:
+        return None
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=False, capture_output=True, text=True)
+    if commit.returncode != 0:
+        return None
+    status = ["git", "status", "--porcelain", "--", "."]
+    changed = subprocess.run(status, cwd=folder, check=False, capture_output=True, text=True)
+    return commit.stdout.strip() + ("-dirty" if changed.stdout else "")

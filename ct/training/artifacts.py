@@ -1,0 +1,49 @@
+"""The artifact types that ct adds to TFX's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfx.types.artifact import Artifact
+from tfx.utils import path_utils
+
+from ct import contracts
+
+if TYPE_CHECKING:
+    from tfx.types import standard_artifacts
+
+
+class Verdict(Artifact):
+    """The gate's decision::
+
+    <uri>/verdict.json    contracts.Verdict
+    """
+
+    TYPE_NAME = "CtVerdict"
+
+    def read(self) -> contracts.Verdict:
+        """The decision that this artifact holds."""
+        return contracts.Verdict.model_validate_json((Path(self.uri) / "verdict.json").read_text(encoding="utf-8"))
+
+
+class Registration(Artifact):
+    """A version that is ready for rollout; empty when the candidate was refused::
+
+    <uri>/manifest.json   contracts.VersionManifest
+          examples.json   instances, and the predictions computed offline
+          saved_model/    the SavedModel that will serve
+    """
+
+    TYPE_NAME = "CtRegistration"
+
+
+def champion_version(champion: standard_artifacts.Model) -> int | None:
+    """The version that the Champion node found serving; None when nothing did."""
+    version = int(champion.get_string_custom_property("version") or 0)
+    return version or None
+
+
+def saved_model_path(model: standard_artifacts.Model) -> Path:
+    """The SavedModel inside a TFX Model artifact."""
+    return Path(path_utils.serving_model_path(model.uri))

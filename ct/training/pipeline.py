@@ -1,0 +1,148 @@
+"""The nodes of a ct pipeline and how they are wired. Node ids are those of ct.config.NODE_IDS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tfx import v1 as tfx
+from tfx.components.trainer.executor import GenericExecutor
+from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.proto import trainer_pb2, transform_pb2
+
+from ct.contracts import NodeSpec, Stage
+from ct.training.evaluation import Champion, Gate, PairedEvaluator, eval_config
+from ct.training.example_gen import SpanExampleGen
+from ct.training.register import Register
+from ct.training.rollout_node import Rollout
+from ct.training.validator import StoppingExampleValidator
+
+if TYPE_CHECKING:
+    from tfx.dsl.components.base.base_node import BaseNode
+
+    from ct.config import PipelineConfig
+
+RUN_ID, PIPELINE_ROOT = "pipeline-run-id", "pipeline-root"
+"""TFX's own runtime parameters."""
+REQUEST_PATH, SCHEMA_FILE = "request-path", "schema-file"
+"""Ours: a node's run, and the deployed schema.pbtxt. The IR names no path itself, so CT_HOME may move."""
+
+BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"]
+"""A node is one process; the machine's cores are shared by the nodes that Airflow runs at once. The runner is named because
+Beam's default first tries one that it would download."""
+
+STAGES = {
+    "ExampleGen": Stage.INGEST,
+    "StatisticsGen": Stage.VALIDATE,
+    "Schema": Stage.VALIDATE,
+    "ExampleValidator": Stage.VALIDATE,
+    "Transform": Stage.TRAIN,
+    "Trainer": Stage.TRAIN,
+    "Champion": Stage.EVALUATE,
+    "Evaluator": Stage.EVALUATE,
+    "Gate": Stage.EVALUATE,
+    "Refit": Stage.RELEASE,
+    "Register": Stage.RELEASE,
+    "Rollout": Stage.RELEASE,
+}
+AFTER_APPROVAL = ("Refit", "Rollout")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A TFX pipeline, and its nodes as Airflow sees them."""
+
+    pipeline: tfx.dsl.Pipeline
+    nodes: tuple[NodeSpec, ...]
+
+
+def build(config: PipelineConfig) -> Built:
+    """Wire the nodes of one pipeline. Its code is the package `<name>`, which is imported only when a node runs it."""
+    pipeline = tfx.dsl.Pipeline(
+        pipeline_name=config.name,
+        components=_components(config),
+        enable_cache=False,  # a span trains once, so equal inputs are rare; encoded spans are kept by ExampleGen
+        beam_pipeline_args=BEAM_ARGS,
+    )
+    return Built(pipeline, tuple(_describe(node) for node in pipeline.components))
+
+
+def _components(config: PipelineConfig) -> list[BaseNode]:
+    request_path: Any = RuntimeParameter(name=REQUEST_PATH, ptype=str)
+    example_gen = SpanExampleGen(request_path=request_path).with_id("ExampleGen")
+    examples = example_gen.outputs["examples"]
+    statistics_gen = tfx.components.StatisticsGen(examples=examples).with_id("StatisticsGen")
+    schema_file: Any = RuntimeParameter(name=SCHEMA_FILE, ptype=str)
+    schema_gen = tfx.components.ImportSchemaGen(schema_file=schema_file).with_id("Schema")
+    schema = schema_gen.outputs["schema"]
+    validator = StoppingExampleValidator(statistics=statistics_gen.outputs["statistics"], schema=schema)
+    validator = validator.with_id("ExampleValidator")
+    transform = tfx.components.Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn=f"{config.name}.features.preprocessing_fn",
+        splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
+        disable_statistics=True,  # nothing reads statistics of transformed features
+    ).with_id("Transform")
+    transform.add_upstream_node(validator)  # no training on data that breaks the schema
+    trainer = _trainer(config, transform, schema, ["train"]).with_id("Trainer")
+    champion = Champion(request_path=request_path).with_id("Champion")
+    champion.add_upstream_node(trainer)  # what serves when the candidate is judged, not when the run began
+    evaluator = PairedEvaluator(
+        examples=examples,
+        model=trainer.outputs["model"],
+        baseline_model=champion.outputs["champion"],
+        eval_config=eval_config(config),
+        example_splits=["eval"],
+        schema=schema,
+    ).with_id("Evaluator")
+    gate = Gate(
+        request_path=request_path,
+        evaluation=evaluator.outputs["evaluation"],
+        champion=champion.outputs["champion"],
+    ).with_id("Gate")
+    refit = [_trainer(config, transform, schema, ["train", "eval"]).with_id("Refit")] if config.refit else []
+    for node in refit:
+        node.add_upstream_node(gate)
+    register = Register(
+        request_path=request_path,
+        model=trainer.outputs["model"],
+        examples=examples,
+        statistics=statistics_gen.outputs["statistics"],
+        anomalies=validator.outputs["anomalies"],
+        schema=schema,
+        transform_graph=transform.outputs["transform_graph"],
+        evaluation=evaluator.outputs["evaluation"],
+        verdict=gate.outputs["verdict"],
+        champion=champion.outputs["champion"],
+        **({"refit_model": refit[0].outputs["model"]} if refit else {}),
+    ).with_id("Register")
+    rollout = Rollout(request_path=request_path, registration=register.outputs["registration"]).with_id("Rollout")
+    return [
+        *(example_gen, statistics_gen, schema_gen, validator, transform, trainer, champion, evaluator, gate),
+        *(*refit, register, rollout),
+    ]
+
+
+def _trainer(config: PipelineConfig, transform: BaseNode, schema: Any, splits: list[str]) -> BaseNode:
+    return tfx.components.Trainer(
+        run_fn=f"{config.name}.model.run_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema,
+        train_args=trainer_pb2.TrainArgs(splits=splits),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        custom_config={**config.train.model_dump(mode="json"), "seed": config.seed, "label": config.label},
+        custom_executor_spec=ExecutorClassSpec(GenericExecutor),
+    )
+
+
+def _describe(node: BaseNode) -> NodeSpec:
+    return NodeSpec(
+        id=node.id,
+        stage=STAGES[node.id],
+        upstream=tuple(sorted(upstream.id for upstream in node.upstream_nodes)),
+        after_approval=node.id in AFTER_APPROVAL,
+        runs_when_upstream_skipped=node.id == "Register",
+    )

@@ -1,0 +1,22 @@
+"""What nodes need, imported once: the warm worker loads this module before it forks, a node of its own at its start.
+
+Importing runs no TensorFlow operation and starts no thread, so that a fork of the importing process is safe.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TFX 1.16 is written for Keras 2, and tensorflow reads it on import
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # CPU features and missing GPUs are no news
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+warnings.filterwarnings("ignore", message="You are using a non-supported Python version", category=FutureWarning)
+
+import tensorflow as tf  # noqa: E402  after the variables that it reads
+import tensorflow_data_validation as tfdv  # noqa: E402
+import tensorflow_model_analysis as tfma  # noqa: E402
+import tensorflow_transform as tft  # noqa: E402
+from tfx import v1 as tfx  # noqa: E402
+
+LOADED = (tf, tfdv, tfma, tft, tfx)

@@ -1,0 +1,63 @@
+"""What the model sees of a flight: one numeric matrix and a few category ids, computed the same in training and serving."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LABEL = "arr_late"
+NUMBERS = ("distance", "temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib")
+WEATHER_UNITS_OF_A_HUNDREDTH = 100.0
+MINUTES_A_DAY = 24 * 60
+DEGREES = 360
+
+HASHED = {"carrier": 64, "origin": 8, "dest": 256, "route": 1024, "carrier_dest": 1024, "carrier_hour": 1024}
+"""Category -> buckets. Hashing instead of vocabularies: new destinations appear in most months, and a hash needs no pass over
+the data and gives a new value an id that training can learn from at once."""
+INDEXED = {"hour": 24, "weekday": 7}
+CATEGORIES = {**HASHED, **INDEXED}
+NUMERIC_WIDTH = len(NUMBERS) + 8
+
+
+def preprocessing_fn(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Raw features to model inputs.
+
+    Args:
+        inputs: schema.pbtxt's features, each of shape (batch,).
+
+    Returns:
+        `numeric`: float32, (batch, NUMERIC_WIDTH), scaled to mean 0 and variance 1 over the training split; each of
+        CATEGORIES: int64, (batch,); and the label.
+    """
+    hour = inputs["sched_dep_minute"] // 60 % 24
+    hour_text = tf.strings.as_string(hour)
+    texts = {
+        "carrier": inputs["carrier"],
+        "origin": inputs["origin"],
+        "dest": inputs["dest"],
+        "route": tf.strings.join([inputs["origin"], inputs["dest"]], "-"),
+        "carrier_dest": tf.strings.join([inputs["carrier"], inputs["dest"]], "-"),
+        "carrier_hour": tf.strings.join([inputs["carrier"], hour_text], "-"),
+    }
+    outputs = {name: tf.strings.to_hash_bucket_fast(text, HASHED[name]) for name, text in texts.items()}
+    outputs["hour"] = hour
+    outputs["weekday"] = inputs["day_of_week"] % 7
+    outputs["numeric"] = tft.scale_to_z_score(_numeric(inputs), elementwise=True)
+    outputs[LABEL] = inputs[LABEL]
+    return outputs
+
+
+def _numeric(inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """One matrix, so that scaling is one analyzer and one operation; times and directions as points on a circle."""
+    departure = tf.cast(inputs["sched_dep_minute"], tf.float32) / MINUTES_A_DAY
+    arrival = tf.cast(inputs["sched_arr_minute"], tf.float32) / MINUTES_A_DAY
+    rain = tf.math.log1p(tf.maximum(inputs["precip"], 0.0) * WEATHER_UNITS_OF_A_HUNDREDTH)
+    circles = (departure, arrival, inputs["wind_dir"] / DEGREES)
+    turned = [turn(circle * 2 * math.pi) for circle in circles for turn in (tf.sin, tf.cos)]
+    return tf.stack([*(inputs[name] for name in NUMBERS), rain, departure, *turned], axis=1)
