@@ -267,7 +267,9 @@ def parse_pipeline_config(values: object, *, where: str) -> PipelineConfig:
         ConfigError: with one line a problem.
     """
     if not isinstance(values, dict):
-        raise ConfigError(f"{where} must hold keys and values, such as `name: flights`. Nothing was deployed.", path=where)
+        raise ConfigError(
+            f"{where} must hold keys and values, such as `name: flights`. Nothing was deployed.", path=where
+        )
     try:
         return PipelineConfig.model_validate(values)
     except ValidationError as error:

@@ -59,7 +59,9 @@ class RunRequest(Value):
     spec_hash: str = Field(description="Which deployed spec this run executes.")
     trigger: TriggerKind
     requested_at: datetime = Field(description="When the newest span was seen, or when the run was asked for; UTC.")
-    spans: tuple[Span, ...] = Field(min_length=1, description="The window, oldest first. The last one is the newest span.")
+    spans: tuple[Span, ...] = Field(
+        min_length=1, description="The window, oldest first. The last one is the newest span."
+    )
     new_spans: tuple[str, ...] = Field(description="Names of the spans that no run has trained on before.")
     seed: int = Field(description="Seeds numpy, Python and TensorFlow in every node.")
     airflow_dag_id: str
@@ -74,7 +76,9 @@ class NodeSpec(Value):
     stage: Stage
     upstream: tuple[str, ...] = Field(description="Ids of the nodes that must have finished.")
     after_approval: bool = Field(description="True when the node is skipped unless the candidate was approved.")
-    runs_when_upstream_skipped: bool = Field(default=False, description="True for Register: it records refused runs too.")
+    runs_when_upstream_skipped: bool = Field(
+        default=False, description="True for Register: it records refused runs too."
+    )
 
 
 class DeployedSpec(Value):
@@ -96,7 +100,9 @@ class DeployedSpec(Value):
     nodes: tuple[NodeSpec, ...] = Field(description="In topological order.")
     readme: str
     deployed_at: datetime
-    code_commit: str | None = Field(description="The git commit of the pipeline folder, with `-dirty` where it has changes.")
+    code_commit: str | None = Field(
+        description="The git commit of the pipeline folder, with `-dirty` where it has changes."
+    )
     requirement_hashes: dict[str, str] = Field(description="Plane -> sha256 of its requirements file.")
 
 
@@ -125,7 +131,9 @@ class NodeResult(Value):
     retryable: bool = False
     seconds: float = Field(ge=0)
     peak_rss_mb: float = Field(ge=0)
-    facts: dict[str, Any] = Field(default_factory=dict, description="Small JSON values for XCom: row counts, verdict, version.")
+    facts: dict[str, Any] = Field(
+        default_factory=dict, description="Small JSON values for XCom: row counts, verdict, version."
+    )
 
 
 class Outcome(str, Enum):
@@ -142,7 +150,9 @@ class Check(Value):
     metric: str
     slice: str = Field(default="overall", description="`overall`, or `feature=value`.")
     value: float | None = Field(description="The candidate's; None when the metric is undefined on this slice.")
-    baseline: float | None = Field(default=None, description="The champion's on the same rows; None without a champion.")
+    baseline: float | None = Field(
+        default=None, description="The champion's on the same rows; None without a champion."
+    )
     threshold: float
     passed: bool
     blocking: bool = True

@@ -109,8 +109,8 @@ def _store(folder: Path, config: PipelineConfig, spec_hash: str, spec_dir: Path,
     """Copy, compile and describe beside the final place, then move there in one step."""
     specs = spec_dir.parent
     specs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=specs, prefix=f".{spec_hash}.") as unfinished_name:
-        unfinished = Path(unfinished_name)
+    with tempfile.TemporaryDirectory(dir=specs, prefix=f".{spec_hash}.") as temporary:
+        unfinished = Path(temporary) / "spec"
         code = unfinished / "code" / config.name
         for path in _files(folder):
             target = code / path.relative_to(folder)
@@ -130,16 +130,21 @@ def _store(folder: Path, config: PipelineConfig, spec_hash: str, spec_dir: Path,
             requirement_hashes={plane.value: _sha256(requirements(plane)) for plane in Plane},
         )
         write_atomically(unfinished / "spec.json", spec.model_dump_json(indent=2))
-        shutil.rmtree(spec_dir, ignore_errors=True)
-        shutil.copytree(unfinished, spec_dir)
+        try:
+            unfinished.rename(spec_dir)
+        except OSError:
+            if not (spec_dir / "spec.json").exists():  # else another deploy of the same content was faster
+                raise
 
 
 def _compile(code: Path, out: Path, home: Home) -> None:
     command = [str(python(Plane.TRAINING)), "-m", "ct.training.compile", "--pipeline-dir", str(code), "--out", str(out)]
     environment = {**os.environ, **training_environment(home, Settings.load(home))}
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-    if done.returncode == ConfigError.exit_code:
-        raise ConfigError(done.stderr.strip().splitlines()[-1], path=str(code))
+    # in `out`, because Python looks for modules where it starts, and the pipeline's name is checked against those
+    done = subprocess.run(command, cwd=out, env=environment, check=False, capture_output=True, text=True)
+    error_path = out / "error.json"
+    if error_path.exists():
+        raise ConfigError(json.loads(error_path.read_text(encoding="utf-8"))["message"], pipeline=code.name)
     if done.returncode != 0:
         raise CTError(
             f"Compiling {code.name} failed. Nothing was deployed. The training plane said:\n{done.stderr[-4000:]}",

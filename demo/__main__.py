@@ -22,7 +22,9 @@ def main() -> int:
         _clear(home)
     began = time.monotonic()
     try:
-        story = tell(Setting(home, MONTHS, None, lambda line: print(f"[{time.monotonic() - began:5.0f} s] {line}", flush=True)))
+        story = tell(
+            Setting(home, MONTHS, None, lambda line: print(f"[{time.monotonic() - began:5.0f} s] {line}", flush=True))
+        )
     except (StoryError, CTError) as error:
         print(f"The demo stopped: {error}", file=sys.stderr)
         return 1

@@ -60,7 +60,10 @@ def write_table(months: Sequence[Month]) -> str:
         for month in months
     ]
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (header, *rows)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
 
@@ -83,7 +86,12 @@ def plot_auc(months: Sequence[Month], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     spans = [month.span for month in months]
     series = (
-        ("new model (judged on this month, trained on those before)", [month.candidate_auc for month in months], "#0b6e4f", "o"),
+        (
+            "new model (judged on this month, trained on those before)",
+            [month.candidate_auc for month in months],
+            "#0b6e4f",
+            "o",
+        ),
         ("champion when the month landed", [month.champion_auc for month in months], "#3066be", "s"),
         ("January model, never retrained", [month.january_auc for month in months], "#b0413e", "^"),
     )

@@ -73,7 +73,9 @@ def _reaches_threshold(config: GateConfig, candidate: Metrics) -> Check:
 def _beats_champion(config: GateConfig, candidate: Metrics, champion: Metrics, name: str, *, blocking: bool) -> Check:
     value, baseline = _defined(candidate, name, config.metric), _defined(champion, name, config.metric)
     margin = config.min_improvement
-    wording = f"above the champion's by more than {margin:g}" if margin >= 0 else f"not below the champion's by {-margin:g}"
+    wording = (
+        f"above the champion's by more than {margin:g}" if margin >= 0 else f"not below the champion's by {-margin:g}"
+    )
     return Check(
         name=f"{config.metric} {wording}",
         metric=config.metric,

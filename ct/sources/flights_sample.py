@@ -46,7 +46,11 @@ COLUMNS = ("time_hour", *FEATURES, "arr_late")
 
 
 def write_months(
-    to: Path, months: Sequence[int], *, format: str = "parquet", rows_per_month: int | None = None  # noqa: A002
+    to: Path,
+    months: Sequence[int],
+    *,
+    format: str = "parquet",  # noqa: A002  the word that pipeline.yaml and the contracts use
+    rows_per_month: int | None = None,
 ) -> list[Path]:
     """Write each month as one span, `2013-01.parquet` and so on, so that the order of names is the order of time.
 
@@ -61,7 +65,7 @@ def write_months(
         rows_per_month: about how many rows to keep; None for all.
 
     Raises:
-        ConfigError: a month or a format that does not exist.
+        ConfigError: a month or a format that does not exist, or no row to keep.
     """
     import pandas as pd  # noqa: PLC0415  slow to import
 
@@ -71,12 +75,16 @@ def write_months(
             f"Cannot sample months {unknown or list(months)} as {format}: months are 1 to 12, formats parquet and csv. "
             "Nothing was written."
         )
+    if rows_per_month is not None and rows_per_month < 1:
+        raise ConfigError(f"Cannot sample {rows_per_month} rows a month: at least 1. Nothing was written.")
     folder = _data_folder()
     flights = pd.read_csv(folder / "flights.csv.zip")
     weather = pd.read_csv(folder / "weather.csv")
     to.mkdir(parents=True, exist_ok=True)
     return [
-        _write(_thin(_join(flights[flights["month"] == month], weather), rows_per_month), to / f"2013-{month:02}.{format}")
+        _write(
+            _thin(_join(flights[flights["month"] == month], weather), rows_per_month), to / f"2013-{month:02}.{format}"
+        )
         for month in sorted(set(months))
     ]
 
@@ -104,14 +112,18 @@ def _join(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
     )
     joined = pd.merge_asof(labelled.sort_values("at", kind="stable"), _last_known(weather), on="at", by="origin")
     ordered = joined.sort_values(["time_hour", "sched_dep_time", "carrier", "flight"], kind="stable", ignore_index=True)
-    return ordered[list(COLUMNS)].astype({name: "object" if kind == "string" else kind for name, kind in FEATURES.items()})
+    return ordered[list(COLUMNS)].astype(
+        {name: "object" if kind == "string" else kind for name, kind in FEATURES.items()}
+    )
 
 
 def _last_known(weather: pd.DataFrame) -> pd.DataFrame:
     """Each station's observations in time order. A gap holds what was known before it; no gust reported means none."""
     import pandas as pd  # noqa: PLC0415
 
-    observed = weather.assign(at=pd.to_datetime(weather["time_hour"], utc=True), wind_gust=weather["wind_gust"].fillna(0))
+    observed = weather.assign(
+        at=pd.to_datetime(weather["time_hour"], utc=True), wind_gust=weather["wind_gust"].fillna(0)
+    )
     observed = observed.drop_duplicates(["origin", "at"]).sort_values("at", kind="stable")
     observed[list(WEATHER)] = observed.groupby("origin")[list(WEATHER)].ffill()
     return observed[["origin", "at", *WEATHER]]
@@ -132,8 +144,13 @@ def _write(rows: pd.DataFrame, path: Path) -> Path:
     import pyarrow.parquet  # noqa: PLC0415
 
     kinds = {"time_hour": pa.string(), "arr_late": pa.int64()}
-    kinds |= {name: {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}[kind] for name, kind in FEATURES.items()}
-    table = pa.Table.from_pandas(rows, schema=pa.schema([(name, kinds[name]) for name in COLUMNS]), preserve_index=False)
+    kinds |= {
+        name: {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}[kind]
+        for name, kind in FEATURES.items()
+    }
+    table = pa.Table.from_pandas(
+        rows, schema=pa.schema([(name, kinds[name]) for name in COLUMNS]), preserve_index=False
+    )
     table = table.replace_schema_metadata(None)
     unfinished = path.with_name(f".{path.name}.tmp")
     if path.suffix == ".csv":

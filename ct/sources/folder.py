@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 UNFINISHED_ENDINGS = (".tmp", ".part", ".partial", ".crdownload")
 PARQUET_MAGIC = b"PAR1"
@@ -41,8 +43,10 @@ class FolderSource:
         """The files there now, ordered by name. Hidden files and names that say 'unfinished' are left out.
 
         Raises:
-            OSError: the folder cannot be read.
+            OSError: the folder is not there, for example not mounted, or cannot be read.
         """
+        if not self.path.is_dir():  # glob would find nothing and say nothing
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         files = []
         for path in sorted(self.path.glob(self.pattern)):
             if path.name.startswith(".") or path.name.endswith(UNFINISHED_ENDINGS):
@@ -58,9 +62,14 @@ class FolderSource:
 
 @dataclass
 class Settling:
-    """Remembers since when each file has kept its size and time."""
+    """Remembers since when each file has kept its size and time.
+
+    A settled file whose end is missing (`incomplete_reason`) is waited for, because its writer may only be slow. Once it is
+    also `abandoned` nobody is writing it any more: hand it on, so that it is refused with a reason rather than ignored.
+    """
 
     settle_s: float
+    abandon_s: float = 60.0
     _since: dict[Path, tuple[LandedFile, float]] = field(default_factory=dict)
 
     def settled(self, files: Sequence[LandedFile], now_s: float) -> list[LandedFile]:
@@ -73,6 +82,11 @@ class Settling:
         self._since = {file.path: self._seen(file, now_s) for file in files}
         return [file for file, since in self._since.values() if now_s - since >= self.settle_s]
 
+    def abandoned(self, files: Sequence[LandedFile], now_s: float) -> list[LandedFile]:
+        """Those of the files that have not changed for `abandon_s` seconds since `settled` first saw them so."""
+        known = dict(self._since.values())
+        return [file for file in files if file in known and now_s - known[file] >= self.abandon_s]
+
     def _seen(self, file: LandedFile, now_s: float) -> tuple[LandedFile, float]:
         known = self._since.get(file.path)
         return known if known is not None and known[0] == file else (file, now_s)
@@ -83,13 +97,19 @@ def incomplete_reason(path: Path) -> str | None:
 
     A Parquet file ends with its magic bytes, a CSV file with a line end. An empty file is whole: it will be refused with
     a reason rather than waited for.
+
+    Raises:
+        OSError: the file cannot be read, and not because it went away.
     """
-    size = path.stat().st_size
-    if size == 0:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - len(PARQUET_MAGIC)))
+            tail = file.read()
+    except FileNotFoundError:
+        return "it went away"
+    if not tail:
         return None
-    with path.open("rb") as file:
-        file.seek(max(0, size - len(PARQUET_MAGIC)))
-        tail = file.read()
     if path.suffix == ".parquet" and tail != PARQUET_MAGIC:
         return "its Parquet footer has not been written"
     if path.suffix == ".csv" and not tail.endswith((b"\n", b"\r")):

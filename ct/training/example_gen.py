@@ -23,8 +23,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
-from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.util import examples_utils
 from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -34,15 +32,14 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from ct.contracts import Span
 from ct.home import write_atomically
-from ct.sources.reader import Column, ColumnType, read_span, refusal
+from ct.sources.reader import read_span, refusal
 from ct.training.facts import report
 from ct.training.run import Run, load_run
+from ct.training.schema import columns_of, read_schema
 
 ROWS_A_BATCH = 8192
 GZIP_LEVEL = 1
 """Fast; the files are read a few times and thrown away."""
-
-_TYPES = {schema_pb2.BYTES: ColumnType.STRING, schema_pb2.INT: ColumnType.INT, schema_pb2.FLOAT: ColumnType.FLOAT}
 
 
 @dataclass(frozen=True)
@@ -84,18 +81,6 @@ def SpanExampleGen(  # noqa: N802  TFX names components like classes
         rows=rows,
         quarantined=quarantined,
     )
-
-
-def columns_of(schema: schema_pb2.Schema) -> tuple[Column, ...]:
-    """The columns that a span must have, as the pipeline's schema says."""
-    return tuple(
-        Column(feature.name, _TYPES[feature.type], required=feature.presence.min_fraction == 1) for feature in schema.feature
-    )
-
-
-def read_schema(path: Path) -> schema_pb2.Schema:
-    """A `schema.pbtxt`."""
-    return text_format.Parse(path.read_text(encoding="utf-8"), schema_pb2.Schema())
 
 
 def _parts(run: Run) -> dict[str, list[Part]]:

@@ -13,7 +13,7 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from ct.errors import ConfigError, NodeFailedError
 from ct.training.metadata import Store, forget_earlier_attempt, has_succeeded
-from ct.training.pipeline import PIPELINE_ROOT, REQUEST_PATH, RUN_ID, SCHEMA_FILE
+from ct.training.parameters import bindings
 
 if TYPE_CHECKING:
     from ct.contracts import NodeJob
@@ -30,13 +30,7 @@ def launch_node(run: Run, job: NodeJob) -> None:
     """
     root = run.home.artifacts(run.request.pipeline)
     intermediate = json_format.Parse((run.spec_dir / "ir.json").read_text(encoding="utf-8"), pipeline_pb2.Pipeline())
-    bindings = {
-        RUN_ID: run.request.run_id,
-        REQUEST_PATH: job.request_path,
-        PIPELINE_ROOT: str(root),
-        SCHEMA_FILE: str(run.pipeline_folder / "schema.pbtxt"),
-    }
-    substitute_runtime_parameter(intermediate, bindings)
+    substitute_runtime_parameter(intermediate, bindings(run, job.request_path))
     node = _find(intermediate, job, run)
     deployment = runner_utils.extract_local_deployment_config(intermediate)
     store = Store(root / "metadata.db")

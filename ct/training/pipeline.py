@@ -14,6 +14,7 @@ from tfx.proto import trainer_pb2, transform_pb2
 from ct.contracts import NodeSpec, Stage
 from ct.training.evaluation import Champion, Gate, PairedEvaluator, eval_config
 from ct.training.example_gen import SpanExampleGen
+from ct.training.parameters import REQUEST_PATH, SCHEMA_FILE
 from ct.training.register import Register
 from ct.training.rollout_node import Rollout
 from ct.training.validator import StoppingExampleValidator
@@ -23,14 +24,12 @@ if TYPE_CHECKING:
 
     from ct.config import PipelineConfig
 
-RUN_ID, PIPELINE_ROOT = "pipeline-run-id", "pipeline-root"
-"""TFX's own runtime parameters."""
-REQUEST_PATH, SCHEMA_FILE = "request-path", "schema-file"
-"""Ours: a node's run, and the deployed schema.pbtxt. The IR names no path itself, so CT_HOME may move."""
-
-BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"]
-"""A node is one process; the machine's cores are shared by the nodes that Airflow runs at once. The runner is named because
-Beam's default first tries one that it would download."""
+BEAM_ARGS = [
+    "--runner=FnApiRunner",  # by name, because Beam's default first tries one that it would download
+    "--direct_running_mode=in_memory",
+    "--direct_num_workers=1",  # a node is one process; the machine's cores are shared by the nodes that run at once
+    "--sdk_container_image=none",  # else TFX packs itself into an sdist for remote workers: 3 s a node, and there are none
+]
 
 STAGES = {
     "ExampleGen": Stage.INGEST,
@@ -112,10 +111,8 @@ def _components(config: PipelineConfig) -> list[BaseNode]:
         statistics=statistics_gen.outputs["statistics"],
         anomalies=validator.outputs["anomalies"],
         schema=schema,
-        transform_graph=transform.outputs["transform_graph"],
         evaluation=evaluator.outputs["evaluation"],
         verdict=gate.outputs["verdict"],
-        champion=champion.outputs["champion"],
         **({"refit_model": refit[0].outputs["model"]} if refit else {}),
     ).with_id("Register")
     rollout = Rollout(request_path=request_path, registration=register.outputs["registration"]).with_id("Rollout")

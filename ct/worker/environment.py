@@ -23,6 +23,8 @@ def training_environment(home: Home, settings: Settings) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
         # The training plane has no GPU build of TensorFlow; looking for one costs a second and prints errors.
         "CUDA_VISIBLE_DEVICES": "",
+        # numpy's BLAS would start a thread a core on import, in a server that must fork; TensorFlow has threads of its own.
+        "OPENBLAS_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",

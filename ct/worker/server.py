@@ -40,6 +40,8 @@ TICK_S = 2.0
 """How often an idle server looks whether its sources changed: a few dozen stat calls."""
 SILENT_CLIENT_S = 30.0
 """A client that asks nothing, or does not read its job's end, for so long is dropped."""
+FORK_SAFE_THREADS = frozenset({"jemalloc_bg_thd"})
+"""pyarrow's allocator: jemalloc takes its locks before a fork, and starts the thread anew in the child when needed."""
 UNSENT_MAX_BYTES = 1024 * 1024
 """When so much waits for a slow client, its job's output is left in the pipe, and the job waits in its write."""
 
@@ -302,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Preload, serve, and start afresh by exec when due."""
     options = _parser().parse_args(arguments)
     prepare_output()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    _log_to_stderr()
     listener = _inherited(options.listener) if options.listener is not None else _bound(options.socket)
     if listener is None:
         LOG.error("Another warm worker answers on %s; this one ends.", options.socket)
@@ -327,17 +329,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _log_to_stderr() -> None:
+    """Our own logger only: how its messages look is each job's own choice."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+
+
 def _preload(module: str) -> Preloaded:
     began = time.monotonic()
     importlib.import_module(module)
-    threads = len(list(Path("/proc/self/task").iterdir()))
-    if threads > 1:
-        LOG.warning("%s left %d threads running; a fork of a process with threads may hang.", module, threads)
+    threads = _unsafe_threads()
+    if threads:
+        LOG.warning("%s left threads running, and a fork may hang: %s.", module, ", ".join(threads))
     gc.collect()
     gc.freeze()  # keeps the collector of a fork from writing to, and so copying, every page
     preloaded = Preloaded.now(frozenset({"ct", "__main__", module.partition(".")[0]}))
     LOG.info("Preloaded %s in %.1f s: %.0f MB.", module, time.monotonic() - began, preloaded.rss_mb)
     return preloaded
+
+
+def _unsafe_threads() -> list[str]:
+    """Names of this process's threads besides its first, without those whose library is made to be forked."""
+    tasks = [task for task in Path("/proc/self/task").iterdir() if int(task.name) != os.getpid()]
+    names = [(task / "comm").read_text(encoding="utf-8").strip() for task in tasks]
+    return [name for name in names if name not in FORK_SAFE_THREADS]
 
 
 def _bound(path: Path) -> socket.socket | None:

@@ -1,0 +1,170 @@
+"""What runs in a home: a pure function from the home and its settings to the programs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ct.planes import Plane, environment
+from ct.worker.environment import training_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ct.home import Home
+    from ct.settings import Settings
+
+ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not bound
+NO_TRACKING = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "BENTOML_DO_NOT_TRACK": "True"}
+MIGRATION_LOCK = "airflow-migration.lock"
+
+
+@dataclass(frozen=True)
+class HttpCheck:
+    """Healthy when a GET answers 200; with `part`, when Airflow's health report calls that part healthy."""
+
+    host: str
+    port: int
+    path: str
+    part: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkerCheck:
+    """Healthy when the warm worker answers a ping."""
+
+    socket: Path
+
+
+@dataclass(frozen=True)
+class RunningCheck:
+    """Healthy when it runs."""
+
+
+Check = HttpCheck | WorkerCheck | RunningCheck
+
+
+@dataclass(frozen=True)
+class Program:
+    """One supervised process."""
+
+    name: str
+    command: tuple[str, ...]
+    check: Check
+    cwd: Path
+    log: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Laid over the daemon's own environment."""
+    address: str | None = None
+    """Where people and clients reach it."""
+    stop_signal: str = "TERM"
+    stop_wait_s: int = 10
+    """Seconds before its whole process group is killed."""
+    start_s: int = 3
+    """Seconds it must run before a death counts as a fresh one; sooner deaths wait longer and longer."""
+    waits_for: Path | None = None
+    """A lock that `ct up` holds while it prepares what this program needs."""
+
+
+def programs(home: Home, settings: Settings, airflow_env: Mapping[str, str]) -> tuple[Program, ...]:
+    """The programs of a home. `airflow_env` is what ct.airflow.environment gives for it."""
+    mlflow = () if settings.mlflow_url else (_mlflow(home, settings),)
+    return (
+        *_airflow(home, settings, airflow_env),
+        *mlflow,
+        _worker(home, settings),
+        _serving(home, settings),
+        _sentinel(home),
+    )
+
+
+def _airflow(home: Home, settings: Settings, env: Mapping[str, str]) -> tuple[Program, ...]:
+    host = ANY_HOST.get(settings.host, settings.host)
+    parts = {
+        "api-server": (("--host", settings.host, "--port", str(settings.airflow_port), "--workers", "1"), None),
+        "scheduler": (("--skip-serve-logs",), "scheduler"),
+        "dag-processor": ((), "dag_processor"),
+        "triggerer": (("--skip-serve-logs",), "triggerer"),
+    }
+    return tuple(
+        Program(
+            name=f"airflow-{part}",
+            command=(sys.executable, "-m", "airflow", part, *arguments),
+            check=HttpCheck(host, settings.airflow_port, "/api/v2/monitor/health", reported_as),
+            cwd=home.airflow,
+            log=home.logs / f"airflow-{part}.log",
+            env={**env, **NO_TRACKING},
+            address=settings.airflow_base_url if part == "api-server" else None,
+            waits_for=home.run / MIGRATION_LOCK,
+        )
+        for part, (arguments, reported_as) in parts.items()
+    )
+
+
+def _mlflow(home: Home, settings: Settings) -> Program:
+    return Program(
+        name="mlflow",
+        command=(
+            *(sys.executable, "-m", "mlflow", "server"),
+            *("--backend-store-uri", f"sqlite:///{home.mlflow / 'mlflow.db'}"),
+            *("--serve-artifacts", "--artifacts-destination", (home.mlflow / "artifacts").as_uri()),
+            *("--host", settings.host, "--port", str(settings.mlflow_port), "--workers", "1"),
+        ),
+        check=HttpCheck(ANY_HOST.get(settings.host, settings.host), settings.mlflow_port, "/health"),
+        cwd=home.mlflow,
+        log=home.logs / "mlflow.log",
+        # Its job queue is for evaluations of language models: five more processes that nothing here uses.
+        env={**NO_TRACKING, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        address=settings.mlflow_base_url,
+    )
+
+
+def _worker(home: Home, settings: Settings) -> Program:
+    server = ("-m", "ct.worker.server", "--socket", str(home.socket("worker")))
+    return Program(
+        name="worker",
+        command=(
+            *(_python(Plane.TRAINING), *server),
+            *("--preload", "ct.training.preload", "--entry", "ct.training.launch:main"),
+        ),
+        check=WorkerCheck(home.socket("worker")),
+        cwd=home.run,
+        log=home.logs / "worker.log",
+        env={**NO_TRACKING, **training_environment(home, settings)},
+        address=f"unix:{home.socket('worker')}",
+        stop_wait_s=15,  # more than the grace that the worker itself gives its jobs
+    )
+
+
+def _serving(home: Home, settings: Settings) -> Program:
+    return Program(
+        name="serving",
+        command=(
+            *(_python(Plane.SERVING), "-m", "bentoml", "serve", "serving.service:Serving"),
+            *("--host", settings.host, "--port", str(settings.serving_port)),
+        ),
+        check=HttpCheck(ANY_HOST.get(settings.host, settings.host), settings.serving_port, "/livez"),
+        cwd=home.run,
+        log=home.logs / "serving.log",
+        env={**NO_TRACKING, "CT_HOME": str(home.root), "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""},
+        address=settings.serving_base_url,
+    )
+
+
+def _sentinel(home: Home) -> Program:
+    return Program(
+        name="sentinel",
+        command=(sys.executable, "-m", "ct.daemon.sentinel"),
+        check=RunningCheck(),
+        cwd=home.run,
+        log=home.logs / "sentinel.log",
+        env={"CT_HOME": str(home.root)},
+        start_s=1,
+    )
+
+
+def _python(plane: Plane) -> str:
+    """Where the plane's interpreter would be; `ct up` checks that it is there."""
+    return str(environment(plane) / "bin" / "python")

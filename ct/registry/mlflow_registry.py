@@ -1,0 +1,197 @@
+"""MLflow's client behind the few calls that ct makes. Every failure is a RegistryError that says what still works."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ct.errors import RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from mlflow import MlflowClient
+
+    from ct.contracts import DeployedSpec, RunRequest
+
+CHAMPION_ALIAS = "champion"
+RUN_TAG = "ct.run_id"
+METRICS_A_BATCH = 1000
+"""MLflow's own limit for one log_batch call."""
+REQUEST_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+"""MLflow's defaults keep a caller waiting for minutes when the server is down."""
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version of a model as the registry knows it."""
+
+    name: str
+    version: int
+    mlflow_run_id: str
+    aliases: tuple[str, ...]
+
+
+class MlflowRegistry:
+    """An MLflow tracking server and its model registry.
+
+    Args:
+        tracking_url: for example `http://127.0.0.1:5000`.
+    """
+
+    def __init__(self, tracking_url: str) -> None:
+        self._url = tracking_url
+        self._connected: MlflowClient | None = None
+
+    def begin_run(self, request: RunRequest, spec: DeployedSpec) -> str:
+        """Begin the MLflow run of a ct run, in the experiment named like the pipeline.
+
+        Returns:
+            MLflow's run id.
+
+        Raises:
+            RegistryError: the server refused or did not answer.
+        """
+        with self._speaking("begin a run") as client:
+            found = client.get_experiment_by_name(request.pipeline)
+            experiment = found.experiment_id if found else client.create_experiment(request.pipeline)
+            run = client.create_run(experiment, run_name=request.run_id, tags=_tags(request, spec))
+            return str(run.info.run_id)
+
+    def log(self, run_id: str, *, params: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Add parameters, metrics and tags to a run. Logging the same again changes nothing.
+
+        Raises:
+            RegistryError: the server refused or did not answer.
+        """
+        from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415  slow to import
+
+        with self._speaking("log a run") as client:
+            now_ms = client.get_run(run_id).info.start_time
+            values = [Metric(name, value, now_ms, 0) for name, value in metrics.items()]
+            client.log_batch(
+                run_id,
+                params=[Param(name, str(value)) for name, value in params.items()],
+                tags=[RunTag(name, value) for name, value in tags.items()],
+            )
+            for begin in range(0, len(values), METRICS_A_BATCH):
+                client.log_batch(run_id, metrics=values[begin : begin + METRICS_A_BATCH])
+
+    def log_files(self, run_id: str, folder: Path, under: str | None = None) -> None:
+        """Add a folder's files to a run as artifacts.
+
+        Raises:
+            RegistryError: the server refused or did not answer.
+        """
+        with self._speaking("log artifacts") as client:
+            client.log_artifacts(run_id, str(folder), under)
+
+    def finish_run(self, run_id: str) -> None:
+        """End a run well.
+
+        Raises:
+            RegistryError: the server refused or did not answer.
+        """
+        with self._speaking("finish a run") as client:
+            client.set_terminated(run_id, "FINISHED")
+
+    def fail_run(self, run_id: str, reason: str) -> None:
+        """End a run as failed, with the reason as a tag.
+
+        Raises:
+            RegistryError: the server refused or did not answer.
+        """
+        with self._speaking("mark a run as failed") as client:
+            client.set_tag(run_id, "ct.failure", reason)
+            client.set_terminated(run_id, "FAILED")
+
+    def register(self, name: str, mlflow_run_id: str, artifact_path: str, *, description: str) -> RegisteredVersion:
+        """Register a run's model as the next version. A run has one version: asking again returns the same.
+
+        Args:
+            name: the model.
+            mlflow_run_id: the run whose artifacts hold the model.
+            artifact_path: the model's folder among them.
+            description: shown beside the version.
+
+        Raises:
+            RegistryError: the server refused or did not answer.
+        """
+        with self._speaking("register a version") as client:
+            known = [version for version in self._versions(client, name) if version.mlflow_run_id == mlflow_run_id]
+            if known:
+                return known[-1]
+            if not client.search_registered_models(f"name = '{name}'"):
+                client.create_registered_model(name)
+            source = f"{client.get_run(mlflow_run_id).info.artifact_uri}/{artifact_path}"
+            made = client.create_model_version(name, source, run_id=mlflow_run_id, description=description)
+            return RegisteredVersion(name, int(made.version), mlflow_run_id, ())
+
+    def point_champion(self, name: str, version: int) -> None:
+        """Make the alias `champion` name this version.
+
+        Raises:
+            RegistryError: the server refused or did not answer.
+        """
+        with self._speaking(f"point the alias {CHAMPION_ALIAS} of {name} at version {version}") as client:
+            client.set_registered_model_alias(name, CHAMPION_ALIAS, str(version))
+
+    def versions(self, name: str) -> tuple[RegisteredVersion, ...]:
+        """All versions of a model, in numeric order; empty for a model that is not registered.
+
+        Raises:
+            RegistryError: the server refused or did not answer.
+        """
+        with self._speaking("list versions") as client:
+            return self._versions(client, name)
+
+    @staticmethod
+    def _versions(client: MlflowClient, name: str) -> tuple[RegisteredVersion, ...]:
+        models = client.search_registered_models(f"name = '{name}'")
+        aliases: dict[str, list[str]] = {}
+        for alias, version in (models[0].aliases if models else {}).items():
+            aliases.setdefault(str(version), []).append(alias)
+        found = [
+            RegisteredVersion(name, int(v.version), v.run_id, tuple(sorted(aliases.get(str(v.version), ()))))
+            for v in client.search_model_versions(f"name = '{name}'")
+        ]
+        return tuple(sorted(found, key=lambda version: version.version))
+
+    @contextmanager
+    def _speaking(self, purpose: str) -> Iterator[MlflowClient]:
+        """The client, with MLflow's and the network's errors as ours."""
+        for name, value in REQUEST_LIMITS.items():
+            os.environ.setdefault(name, value)
+        import requests  # noqa: PLC0415
+        from mlflow import MlflowClient  # noqa: PLC0415  seconds to import
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        try:
+            self._connected = self._connected or MlflowClient(tracking_uri=self._url, registry_uri=self._url)
+            yield self._connected
+        except (MlflowException, requests.RequestException, OSError) as error:
+            raise RegistryError(
+                f"MLflow at {self._url} could not {purpose}: {str(error).splitlines()[0]}. What serves is not affected. "
+                "See `ct status`.",
+                url=self._url,
+                purpose=purpose,
+            ) from error
+
+
+def _tags(request: RunRequest, spec: DeployedSpec) -> dict[str, str]:
+    """What identifies a run: enough to find its data, its code and its environments again."""
+    return {
+        RUN_TAG: request.run_id,
+        "ct.trigger": request.trigger.value,
+        "ct.spans": ",".join(span.name for span in request.spans),
+        "ct.new_spans": ",".join(request.new_spans),
+        "ct.data_sha256": ",".join(span.sha256 for span in request.spans),
+        "ct.spec_hash": request.spec_hash,
+        "ct.code_commit": spec.code_commit or "unknown",
+        "ct.seed": str(request.seed),
+        "ct.airflow_dag_run": f"{request.airflow_dag_id}/{request.airflow_run_id}",
+        **{f"ct.requirements_sha256.{plane}": value for plane, value in spec.requirement_hashes.items()},
+    }

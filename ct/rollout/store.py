@@ -1,0 +1,164 @@
+"""The model store: version folders, which version should serve, which does, and the history. Files only.
+
+contracts.VersionManifest draws the layout. Everything that another process reads is replaced atomically, so a rollout or a
+rollback needs no server but the ones that serve.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from ct.contracts import DesiredState, HistoryEntry, VersionManifest, WorkerState
+from ct.errors import UnknownVersionError
+from ct.home import write_atomically
+from ct.rollout.process import started_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ct.home import Home
+
+SAME_START_S = 5.0
+"""A pid whose process began this close to what the worker wrote is that worker; the kernel's clock has ticks of 10 ms, and the
+boot time that it is counted from may be corrected."""
+
+
+class ModelStore:
+    """The folder of one model under `CT_HOME/models`."""
+
+    def __init__(self, home: Home, name: str) -> None:
+        self.name = name
+        self.root = home.models / name
+
+    def versions(self) -> tuple[int, ...]:
+        """The versions whose folders are complete, in numeric order."""
+        return tuple(sorted(int(path.parent.name) for path in self.root.glob("versions/[0-9]*/manifest.json")))
+
+    def version_path(self, version: int) -> Path:
+        """The folder of a version, whether or not it exists."""
+        return self.root / "versions" / str(version)
+
+    def manifest(self, version: int) -> VersionManifest:
+        """What a version is.
+
+        Raises:
+            UnknownVersionError: its folder is missing or not complete, or its manifest cannot be read.
+        """
+        path = self.version_path(version) / "manifest.json"
+        try:
+            return VersionManifest.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise self._unknown(version, f"its files are missing from {path.parent}") from error
+        except ValidationError as error:
+            raise self._unknown(version, f"{path} cannot be read ({error.error_count()} problems)") from error
+
+    def desired(self) -> DesiredState | None:
+        """What should serve; None before the first rollout."""
+        try:
+            return DesiredState.model_validate_json((self.root / "desired.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def desire(self, state: DesiredState) -> None:
+        """Change what should serve. Serving workers follow within moments."""
+        write_atomically(self.root / "desired.json", state.model_dump_json())
+
+    def history(self) -> tuple[HistoryEntry, ...]:
+        """Every change, oldest first. A last line that was cut off by a crash is left out."""
+        return tuple(self._history_lines())
+
+    def remember(self, entry: HistoryEntry) -> None:
+        """Add a change to the history, on disk when this returns."""
+        path = self.root / "history.jsonl"
+        torn = path.exists() and not path.read_bytes().endswith(b"\n")
+        with path.open("a", encoding="utf-8") as file:
+            file.write(("\n" if torn else "") + entry.model_dump_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def live_workers(self) -> tuple[WorkerState, ...]:
+        """What each serving worker that runs now has loaded."""
+        return tuple(worker for worker in self._worker_files() if _is_alive(worker))
+
+    def report_worker(self, state: WorkerState) -> None:
+        """Say what a serving worker has loaded; called by that worker."""
+        write_atomically(self.root / "workers" / f"{state.pid}.json", state.model_dump_json())
+
+    def stage(self, saved_model: Path, manifest: VersionManifest, examples: dict[str, Any]) -> Path:
+        """Put a version's files in place, the manifest last. Staging the same version again replaces its files.
+
+        Args:
+            saved_model: folder to copy; links where the file system can.
+            manifest: what the version is.
+            examples: `{"instances": [...], "predictions": [...]}`.
+
+        Returns:
+            The version's folder.
+        """
+        final = self.version_path(manifest.version)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{manifest.version}.") as name:
+            unfinished = Path(name) / "version"
+            shutil.copytree(saved_model, unfinished / "saved_model", copy_function=_link_or_copy)
+            write_atomically(unfinished / "examples.json", json.dumps(examples))
+            write_atomically(unfinished / "manifest.json", manifest.model_dump_json(indent=2))
+            if final.exists():
+                final.rename(Path(name) / "replaced")
+            unfinished.rename(final)
+        return final
+
+    def _history_lines(self) -> Iterator[HistoryEntry]:
+        path = self.root / "history.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        for line in lines:
+            try:
+                yield HistoryEntry.model_validate_json(line)
+            except ValidationError:
+                continue  # cut off by a crash; the next change wrote on a line of its own
+
+    def _worker_files(self) -> Iterator[WorkerState]:
+        for path in sorted((self.root / "workers").glob("[0-9]*.json")):
+            try:
+                yield WorkerState.model_validate_json(path.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                continue  # its worker ended between the listing and the look
+
+    def _unknown(self, version: int, reason: str) -> UnknownVersionError:
+        desired = self.desired()
+        serving = f"Version {desired.version} is still serving" if desired else "Nothing serves yet"
+        return UnknownVersionError(
+            f'Cannot use version {version} of "{self.name}": {reason}. {serving}. See `ct models {self.name}`.',
+            name=self.name,
+            version=version,
+            reason=reason,
+        )
+
+
+def tree_sha256(folder: Path) -> str:
+    """One hash over the sorted relative paths and the bytes of every file below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _is_alive(worker: WorkerState) -> bool:
+    began = started_at(worker.pid)
+    return began is not None and abs((began - worker.started_at).total_seconds()) <= SAME_START_S
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,74 @@
+"""schema.pbtxt: which columns a span has, and whether pipeline.yaml and it agree."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from ct.errors import ConfigError
+from ct.sources.reader import Column, ColumnType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ct.config import PipelineConfig
+
+_TYPES = {schema_pb2.BYTES: ColumnType.STRING, schema_pb2.INT: ColumnType.INT, schema_pb2.FLOAT: ColumnType.FLOAT}
+
+
+def read_schema(path: Path) -> schema_pb2.Schema:
+    """Read a `schema.pbtxt`.
+
+    Raises:
+        ConfigError: it does not parse, or a feature is not BYTES, INT or FLOAT.
+    """
+    try:
+        schema = text_format.Parse(path.read_text(encoding="utf-8"), schema_pb2.Schema())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise ConfigError(f"schema.pbtxt does not parse: {error}. Nothing was deployed.", path=str(path)) from error
+    untyped = [feature.name for feature in schema.feature if feature.type not in _TYPES]
+    if untyped or not schema.feature:
+        problem = f"{', '.join(untyped)} must be of type BYTES, INT or FLOAT" if untyped else "it names no feature"
+        raise ConfigError(f"schema.pbtxt: {problem}. Nothing was deployed.", path=str(path))
+    return schema
+
+
+def columns_of(schema: schema_pb2.Schema) -> tuple[Column, ...]:
+    """The columns that a span must have."""
+    return tuple(
+        Column(feature.name, _TYPES[feature.type], required=feature.presence.min_fraction == 1)
+        for feature in schema.feature
+    )
+
+
+def check_columns(config: PipelineConfig, schema: schema_pb2.Schema) -> None:
+    """Every column that pipeline.yaml names is in the schema.
+
+    Raises:
+        ConfigError: one is not; the message names the nearest that is.
+    """
+    known = [feature.name for feature in schema.feature]
+    problems = [
+        f'{key}: "{column}" is no feature of schema.pbtxt; {_nearest(column, known)}'
+        for key, column in _named(config)
+        if column not in known
+    ]
+    if problems:
+        lines = ["pipeline.yaml is not valid. Nothing was deployed.", *(f"  - {problem}" for problem in problems)]
+        raise ConfigError("\n".join(lines), problems=problems)
+
+
+def _named(config: PipelineConfig) -> Iterator[tuple[str, str]]:
+    yield "label", config.label
+    yield "window.time_column", config.window.time_column
+    for column in config.evaluate.slices:
+        yield "evaluate.slices", column
+
+
+def _nearest(column: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(column, known, n=1, cutoff=0.5)
+    return f"did you mean `{near[0]}`?" if near else f"features: {', '.join(known)}"

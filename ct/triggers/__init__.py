@@ -1,0 +1,1 @@
+"""What starts runs: landings, claims and runs, in the ledger."""

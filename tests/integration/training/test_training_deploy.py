@@ -1,0 +1,120 @@
+"""Deploying: what is stored, and what is refused before anything is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ct.config import NODE_IDS
+from ct.contracts import Stage
+from ct.deploy import deploy, deployed_pipelines, deployed_spec, spec_dir_of
+from ct.errors import ConfigError
+from ct.home import Home
+
+from .conftest import TINY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ct.contracts import DeployedSpec
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the tiny pipeline that a test may break."""
+    return shutil.copytree(TINY, tmp_path / "tiny")
+
+
+@pytest.fixture
+def empty_home(tmp_path: Path) -> Home:
+    """A home where nothing is deployed."""
+    return Home(tmp_path / "home").create()
+
+
+def test_every_node_is_in_the_spec(spec: DeployedSpec) -> None:
+    """The spec lists ct's node ids in an order in which they can run."""
+    ids = [node.id for node in spec.nodes]
+    assert sorted(ids) == sorted(NODE_IDS)
+    assert all(ids.index(upstream) < ids.index(node.id) for node in spec.nodes for upstream in node.upstream)
+
+
+def test_release_nodes_wait_for_approval(spec: DeployedSpec) -> None:
+    """Refit and Rollout need an approval, Register records refused runs too."""
+    nodes = {node.id: node for node in spec.nodes}
+    assert [node_id for node_id, node in nodes.items() if node.after_approval] == ["Refit", "Rollout"]
+    assert [node_id for node_id, node in nodes.items() if node.runs_when_upstream_skipped] == ["Register"]
+    assert nodes["Register"].stage is Stage.RELEASE
+
+
+def test_ir_names_no_path(home: Home, spec: DeployedSpec) -> None:
+    """Runs bind every path, so that CT_HOME may move."""
+    spec_dir = spec_dir_of(home, spec.pipeline, spec.spec_hash)
+    assert str(home.root) not in (spec_dir / "ir.json").read_text(encoding="utf-8")
+
+
+def test_deploying_the_same_again_changes_nothing(home: Home, spec: DeployedSpec) -> None:
+    """The second deploy says so and compiles nothing."""
+    lines: list[str] = []
+    outcome = deploy(TINY, home, on_line=lines.append)
+    assert not outcome.changed
+    assert outcome.spec == spec
+    assert lines == []
+
+
+def test_code_that_does_not_import_is_refused_with_its_line(folder: Path, empty_home: Home) -> None:
+    """The message names the line of the pipeline's own code, and nothing is deployed."""
+    (folder / "features.py").write_text('"""Broken."""\n\nimport no_such_module\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"features\.py, line 3: ModuleNotFoundError: No module named 'no_such_module'"):
+        deploy(folder, empty_home, on_line=print)
+    assert deployed_pipelines(empty_home) == ()
+    assert list((empty_home.deployed / "tiny" / "specs").iterdir()) == []
+
+
+def test_syntax_error_is_refused_with_its_line(folder: Path, empty_home: Home) -> None:
+    """A file that does not parse has no frame of its own; its line is named all the same."""
+    (folder / "features.py").write_text('"""Broken."""\n\ndef preprocessing_fn(:\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"features\.py, line 3: SyntaxError"):
+        deploy(folder, empty_home, on_line=print)
+
+
+def test_missing_entry_point_is_refused(folder: Path, empty_home: Home) -> None:
+    """model.py must have run_fn."""
+    (folder / "model.py").write_text('"""No entry point."""\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"model\.py has no function `run_fn`"):
+        deploy(folder, empty_home, on_line=print)
+
+
+def test_column_that_the_schema_lacks_is_refused(folder: Path, empty_home: Home) -> None:
+    """A label, time column or slice that is no feature of schema.pbtxt is told at deploy, with the nearest name."""
+    text = (folder / "pipeline.yaml").read_text(encoding="utf-8").replace("slices: [kind]", "slices: [knid]")
+    (folder / "pipeline.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r'evaluate\.slices: "knid" is no feature of schema\.pbtxt; did you mean `kind`\?'):
+        deploy(folder, empty_home, on_line=print)
+
+
+def test_schema_that_does_not_parse_is_refused(folder: Path, empty_home: Home) -> None:
+    """The message holds the line that protobuf names."""
+    (folder / "schema.pbtxt").write_text("feature { nmae: 1 }\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"schema\.pbtxt does not parse: 1:\d+"):
+        deploy(folder, empty_home, on_line=print)
+
+
+def test_name_of_an_installed_module_is_refused(folder: Path, empty_home: Home) -> None:
+    """A pipeline called `json` would shadow the module that everything else imports."""
+    text = (folder / "pipeline.yaml").read_text(encoding="utf-8").replace("name: tiny", "name: json")
+    (folder / "pipeline.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="`json` is the name of an installed Python module"):
+        deploy(folder, empty_home, on_line=print)
+
+
+def test_failed_deploy_leaves_what_was_deployed(folder: Path, empty_home: Home) -> None:
+    """The pointer moves only after everything is stored."""
+    before = deploy(folder, empty_home, on_line=print).spec
+    (folder / "model.py").write_text("raise ValueError('late')\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"model\.py, line 1: ValueError: late"):
+        deploy(folder, empty_home, on_line=print)
+    assert deployed_spec(empty_home, "tiny") == before
+    assert json.loads((empty_home.deployed / "tiny" / "current.json").read_text()) == {"spec_hash": before.spec_hash}
