@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from tfx.types import standard_artifacts
 
 
-class Verdict(Artifact):
-    """The gate's decision::
+class Verdict(Artifact):  # type: ignore[misc]
+    """The gate's decision.
 
-    <uri>/verdict.json    contracts.Verdict
+    On disk::
+
+        <uri>/verdict.json    contracts.Verdict
     """
 
     TYPE_NAME = "CtVerdict"
@@ -27,12 +29,14 @@ class Verdict(Artifact):
         return contracts.Verdict.model_validate_json((Path(self.uri) / "verdict.json").read_text(encoding="utf-8"))
 
 
-class Registration(Artifact):
-    """A version that is ready for rollout; empty when the candidate was refused::
+class Registration(Artifact):  # type: ignore[misc]
+    """A version that is ready for rollout; empty when the candidate was refused.
 
-    <uri>/manifest.json   contracts.VersionManifest
-          examples.json   instances, and the predictions computed offline
-          saved_model/    the SavedModel that will serve
+    On disk::
+
+        <uri>/manifest.json   contracts.VersionManifest
+              examples.json   instances, and the predictions computed offline
+              saved_model/    the SavedModel that will serve
     """
 
     TYPE_NAME = "CtRegistration"

@@ -86,7 +86,9 @@ def check_code(pipeline_folder: Path) -> None:
                 f"{where}: {type(error).__name__}: {reason}. Nothing was deployed.", module=module_name
             ) from error
         if not callable(getattr(module, function, None)):
-            raise ConfigError(f"{module_name}.py has no function `{function}`. Nothing was deployed.", module=module_name)
+            raise ConfigError(
+                f"{module_name}.py has no function `{function}`. Nothing was deployed.", module=module_name
+            )
 
 
 def _line_of(error: Exception, folder: Path) -> str | None:

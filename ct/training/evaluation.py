@@ -20,15 +20,15 @@ from ct.gate import OVERALL, judge
 from ct.home import write_atomically
 from ct.rollout import ModelStore
 from ct.training.artifacts import Verdict, champion_version
+from ct.training.binary_metrics import COUNT, BinaryMetrics
 from ct.training.facts import report
 from ct.training.run import load_run
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 EXAMPLES_SIGNATURE = "serving_examples"
-METRICS = ("AUC", "BinaryAccuracy", "Calibration", "ExampleCount")
 
 
-@component
+@component  # type: ignore[untyped-decorator]
 def Champion(  # noqa: N802  TFX names components like classes
     request_path: Parameter[str], champion: OutputArtifact[standard_artifacts.Model]
 ) -> None:
@@ -50,7 +50,7 @@ def Champion(  # noqa: N802  TFX names components like classes
     report(f"version {desired.version} serves now", version=desired.version)
 
 
-class _PairedExecutor(executor.Executor):
+class _PairedExecutor(executor.Executor):  # type: ignore[misc]
     """TFX's executor, with a baseline only where something serves."""
 
     def Do(  # noqa: N802  TFX's name
@@ -72,7 +72,8 @@ class PairedEvaluator(Evaluator):  # type: ignore[misc]
 
 
 def eval_config(config: PipelineConfig) -> tfma.EvalConfig:
-    """What TFMA computes: METRICS of both models, overall and for each value of each slicing feature."""
+    """What TFMA computes: binary_metrics.NAMES of both models, overall and for each value of each slicing feature."""
+    metric = tfma.MetricConfig(class_name=BinaryMetrics.__name__, module=BinaryMetrics.__module__)
     return tfma.EvalConfig(
         model_specs=[
             tfma.ModelSpec(
@@ -84,11 +85,11 @@ def eval_config(config: PipelineConfig) -> tfma.EvalConfig:
             tfma.SlicingSpec(),
             *(tfma.SlicingSpec(feature_keys=[feature]) for feature in config.evaluate.slices),
         ],
-        metrics_specs=[tfma.MetricsSpec(metrics=[tfma.MetricConfig(class_name=name) for name in METRICS])],
+        metrics_specs=[tfma.MetricsSpec(metrics=[metric])],
     )
 
 
-@component
+@component  # type: ignore[untyped-decorator]
 def Gate(  # noqa: N802  TFX names components like classes
     request_path: Parameter[str],
     evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
@@ -105,7 +106,7 @@ def Gate(  # noqa: N802  TFX names components like classes
         champion=read_metrics(evaluation.uri, CHAMPION) if version else None,
         champion_version=version,
         span=run.request.spans[-1].name,
-        rows=int(candidate[OVERALL]["example_count"]),
+        rows=int(candidate[OVERALL][COUNT]),
         holdout=len(run.request.spans) == 1,
     )
     write_atomically(Path(verdict.uri) / "verdict.json", decision.model_dump_json(indent=2))
@@ -125,9 +126,7 @@ def read_metrics(evaluation_uri: str, model_name: str) -> dict[str, dict[str, fl
         model_name: `candidate` or `champion`; empty when only one model was evaluated.
     """
     result = tfma.load_eval_result(evaluation_uri, model_name=model_name or None)
-    return {
-        _slice_name(key): _numbers(outputs[""][""]) for key, outputs in result.slicing_metrics
-    }
+    return {_slice_name(key): _numbers(outputs[""][""]) for key, outputs in result.slicing_metrics}
 
 
 def _slice_name(key: tuple[tuple[str, Any], ...]) -> str:

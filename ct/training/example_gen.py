@@ -37,6 +37,8 @@ from ct.training.facts import report
 from ct.training.run import Run, load_run
 from ct.training.schema import columns_of, read_schema
 
+_log = logging.getLogger(__name__)
+
 ROWS_A_BATCH = 8192
 GZIP_LEVEL = 1
 """Fast; the files are read a few times and thrown away."""
@@ -51,7 +53,7 @@ class Part:
     quarantined: int
 
 
-@component
+@component  # type: ignore[untyped-decorator]
 def SpanExampleGen(  # noqa: N802  TFX names components like classes
     request_path: Parameter[str], examples: OutputArtifact[standard_artifacts.Examples]
 ) -> None:
@@ -108,7 +110,7 @@ class _Encoder:
         folder = artifacts / "spans" / f"{span.sha256}-{self._schema_hash}-{suffix}"
         ready, data = folder / "ready.json", folder / "data_tfrecord.gz"
         if ready.exists():
-            logging.info("span %s was encoded before", span.name)
+            _log.info("span %s was encoded before", span.name)
             return Part(data, **json.loads(ready.read_text(encoding="utf-8")))
         source = Path(span.uri)
         read = read_span(
@@ -136,7 +138,9 @@ class _Encoder:
         judged_on = pc.greater(times, begin)
         rows = table.filter(judged_on if which == "eval" else pc.invert(judged_on))
         if rows.num_rows == 0:
-            raise refusal(source, f"its rows span less than {window.first_span_holdout_days} days, so none can be held out")
+            raise refusal(
+                source, f"its rows span less than {window.first_span_holdout_days} days, so none can be held out"
+            )
         return rows
 
 
@@ -160,8 +164,8 @@ def _one_value_lists(column: pa.Array) -> pa.Array:
     if pa.types.is_string(column.type):
         column = column.cast(pa.binary())
     present = pc.is_valid(column)
-    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(present.cast(pa.int32())).cast(pa.int32())])
+    offsets = pa.concat_arrays(
+        [pa.array([0], pa.int32()), pc.cumulative_sum(present.cast(pa.int32())).cast(pa.int32())]
+    )
     lists = pa.ListArray.from_arrays(offsets, column.drop_null())
     return pc.if_else(present, lists, pa.scalar(None, lists.type)) if column.null_count else lists
-
-

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
             error = raised
     result = _result(job, facts, error, seconds=time.monotonic() - started)
-    write_atomically(Path(job.request_path).parent / job.result_name, result.model_dump_json(indent=2))
+    write_atomically(Path(job.request_path).parent / job.result_name, result.model_dump_json(indent=2, fallback=str))
     return 0 if result.ok else 1
 
 
@@ -57,7 +57,7 @@ def run_node(job: NodeJob) -> None:
     run = load_run(job.request_path)
     sys.path.insert(0, str(run.spec_dir / "code"))
     _log_to_stderr()
-    preload.tf.keras.utils.set_random_seed(run.request.seed)  # Python's and numpy's too
+    preload.seed(run.request.seed)
     launch_node(run, job)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 from tfx.orchestration.portable.mlmd import context_lib, execution_lib
+from typing_extensions import Self
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from tfx.proto.orchestration import pipeline_pb2
@@ -31,7 +32,7 @@ class Store(metadata.Metadata):  # type: ignore[misc]
         self._lock_path = database.with_name(database.name + ".lock")
         self._lock: IO[bytes] | None = None
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         if self._lock is None:
             self._lock = self._lock_path.open("ab")
             fcntl.flock(self._lock, fcntl.LOCK_EX)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ct.contracts import NodeJob
     from ct.training.run import Run
 
+_log = logging.getLogger(__name__)
+
 
 def launch_node(run: Run, job: NodeJob) -> None:
     """Run driver, executor and publisher of the job's node. An earlier attempt in the same run is forgotten first.
@@ -35,7 +37,7 @@ def launch_node(run: Run, job: NodeJob) -> None:
     deployment = runner_utils.extract_local_deployment_config(intermediate)
     store = Store(root / "metadata.db")
     if forget_earlier_attempt(store, node, root / job.node_id):
-        logging.info("Forgot an earlier attempt at %s in run %s", job.node_id, run.request.run_id)
+        _log.info("Forgot an earlier attempt at %s in run %s", job.node_id, run.request.run_id)
     launcher.Launcher(
         pipeline_node=node,
         mlmd_connection=store,

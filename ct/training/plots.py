@@ -77,7 +77,11 @@ def _draw(axes: Any, feature: Any, colour: str, split: str) -> None:
         total = feature.string_stats.common_stats.num_non_missing or 1
         shift = -0.2 if split == "train" else 0.2
         axes.bar(
-            [row + shift for row in range(len(top))], [b.sample_count / total for b in top], 0.4, color=colour, label=split
+            [row + shift for row in range(len(top))],
+            [b.sample_count / total for b in top],
+            0.4,
+            color=colour,
+            label=split,
         )
         axes.set_xticks(range(len(top)), [bucket.label for bucket in top], rotation=45)
 

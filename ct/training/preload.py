@@ -25,3 +25,8 @@ from tfx import v1 as tfx  # noqa: E402
 autograph.CONVERSION_RULES += (autograph.DoNotConvert("tf_keras"),)
 
 LOADED = (tf, tfdv, tfma, tft, tfx)
+
+
+def seed(value: int) -> None:
+    """Seed Python's, numpy's and TensorFlow's random numbers, so that a run can be repeated."""
+    tf.keras.utils.set_random_seed(value)

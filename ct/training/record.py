@@ -94,7 +94,11 @@ def write_mlflow_model(folder: Path, saved_model: Path, proof: Mapping[str, Any]
     pyfunc.add_to_model(model, loader_module="mlflow.tensorflow", python_version="3.11")
     example = inputs.head(5).to_dict(orient="split", index=False)
     (folder / "input_example.json").write_text(json.dumps(example), encoding="utf-8")
-    model.saved_input_example_info = {"artifact_path": "input_example.json", "type": "dataframe", "pandas_orient": "split"}
+    model.saved_input_example_info = {
+        "artifact_path": "input_example.json",
+        "type": "dataframe",
+        "pandas_orient": "split",
+    }
     shutil.copytree(saved_model, folder / "saved_model")
     model.save(str(folder / "MLmodel"))
 

@@ -133,7 +133,8 @@ def signature_features(saved_model: Path) -> tuple[Feature, ...]:
     """The raw features that `serving_default` takes."""
     signature = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
     return tuple(
-        Feature(name=name, dtype=spec.dtype.name) for name, spec in sorted(signature.structured_input_signature[1].items())
+        Feature(name=name, dtype=spec.dtype.name)
+        for name, spec in sorted(signature.structured_input_signature[1].items())
     )
 
 

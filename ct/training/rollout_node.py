@@ -51,7 +51,11 @@ def Rollout(  # noqa: N802  TFX names components like classes
         reason=manifest.verdict.reason,
         clock=lambda: datetime.now(timezone.utc),
     )
-    served = f"{applied.workers} serving workers answer with it" if applied.workers else "serving does not run and will take it"
+    served = (
+        f"{applied.workers} serving workers answer with it"
+        if applied.workers
+        else "serving does not run and will take it"
+    )
     behind = f"; {applied.alias_problem}" if applied.alias_problem else ""
     report(
         f"version {manifest.version} of {manifest.name} is rolled out; {served}{behind}",

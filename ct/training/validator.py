@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SHOWN = 5
 
 
-class _Executor(executor.Executor):
+class _Executor(executor.Executor):  # type: ignore[misc]
     """TFX's executor, which raises when the data breaks the schema."""
 
     def Do(  # noqa: N802  TFX's name
@@ -53,8 +53,10 @@ class StoppingExampleValidator(ExampleValidator):  # type: ignore[misc]
 
 
 def _read(anomalies: Artifact) -> list[str]:
-    found = []
+    found: list[str] = []
     for split in artifact_utils.decode_split_names(anomalies.split_names):
-        proto = anomalies_pb2.Anomalies.FromString((Path(anomalies.uri) / f"Split-{split}" / "SchemaDiff.pb").read_bytes())
+        proto = anomalies_pb2.Anomalies.FromString(
+            (Path(anomalies.uri) / f"Split-{split}" / "SchemaDiff.pb").read_bytes()
+        )
         found.extend(f"{split}: {name}: {info.description}" for name, info in sorted(proto.anomaly_info.items()))
     return found

@@ -75,7 +75,7 @@ class Ledger:
         unless a run has it right now.
         """
         with self._writing() as connection:
-            known = [_span_record(row) for row in connection.execute(_current(pipeline))]
+            known = [claims.span_record(row) for row in connection.execute(claims.current(pipeline)).mappings()]
             before = next((record for record in known if record.span.name == file.name), None)
             same = next((record for record in known if _same_bytes(record, file.name, sha256)), None)
             if same is not None:
@@ -94,8 +94,11 @@ class Ledger:
             )
             if before is not None and before.state is not SpanState.CLAIMED:
                 reason = f"revision {span.revision} landed"
-                connection.execute(_update(before.span, state=SpanState.SUPERSEDED, reason=reason))
-            connection.execute(sa.insert(schema.spans).values(**span.model_dump(), state=SpanState.WAITING.value, reason=""))
+                superseded = claims.update_span(pipeline, file.name, before.span.revision)
+                connection.execute(superseded.values(state=SpanState.SUPERSEDED.value, reason=reason))
+            connection.execute(
+                sa.insert(schema.spans).values(**span.model_dump(), state=SpanState.WAITING.value, reason="")
+            )
             self._note(connection, pipeline, file, kind, f"revision {span.revision}", sha256)
             return Landing(kind=kind, span=span)
 
@@ -178,14 +181,14 @@ class Ledger:
         with self._writing() as connection:
             run = claims.run_row(connection, run_id)
             claims.settle(connection, run, judged=status in JUDGED, message=message)
-            values = {"status": status.value, "message": message, "finished_at": self._clock()}
+            values: dict[str, Any] = {"status": status.value, "message": message, "finished_at": self._clock()}
             if version is not None:
                 values["version"] = version
             connection.execute(sa.update(schema.runs).where(schema.runs.c.run_id == run_id).values(**values))
 
     def spans(self, pipeline: str) -> tuple[SpanRecord, ...]:
         """The newest revision of every span, ordered by name."""
-        return tuple(_span_record(row) for row in self._read(_current(pipeline)))
+        return tuple(claims.span_record(row) for row in self._read(claims.current(pipeline)))
 
     def unclaimed(self, pipeline: str) -> tuple[Span, ...]:
         """Waiting spans that no run has had, ordered by name: those that an asset event must announce."""
@@ -204,19 +207,19 @@ class Ledger:
         runs = schema.runs
         query = sa.select(runs).order_by(runs.c.started_at.desc(), runs.c.run_id.desc()).limit(limit)
         rows = self._read(query if pipeline is None else query.where(runs.c.pipeline == pipeline))
-        return tuple(_run_record(row) for row in rows)
+        return tuple(claims.run_record(row) for row in rows)
 
     def run(self, run_id: str) -> RunRecord | None:
         """One run, or None when there is none of this id."""
         rows = self._read(sa.select(schema.runs).where(schema.runs.c.run_id == run_id))
-        return _run_record(rows[0]) if rows else None
+        return claims.run_record(rows[0]) if rows else None
 
     def run_of(self, pipeline: str, airflow_run_id: str) -> RunRecord | None:
         """The run that an Airflow run executes, or None when it has claimed nothing yet."""
         runs = schema.runs
         query = sa.select(runs).where(runs.c.pipeline == pipeline, runs.c.airflow_run_id == airflow_run_id)
         rows = self._read(query)
-        return _run_record(rows[0]) if rows else None
+        return claims.run_record(rows[0]) if rows else None
 
     def _read(self, query: sa.Select[Any]) -> list[Mapping[str, Any]]:
         with self._engine.connect() as connection:
@@ -244,3 +247,13 @@ class Ledger:
                 mtime_ns=file.mtime_ns,
             )
         )
+
+
+def _same_bytes(record: SpanRecord, name: str, sha256: str) -> bool:
+    """Bytes that were refused under one name may be tried under another."""
+    return record.span.sha256 == sha256 and (record.span.name == name or record.state is not SpanState.REFUSED)
+
+
+def _duplicate(same: SpanRecord) -> str:
+    refused = f", which was refused: {same.reason}" if same.state is SpanState.REFUSED else ""
+    return f"the same bytes as {same.span.name}, revision {same.span.revision}{refused}"

@@ -1,4 +1,4 @@
-"""What runs in a job's own process: forked by the server, or alone (`python -m ct.worker.child ENTRY ARG...`).
+"""What runs in a job's own process: forked by the server, or alone (`python -m ct.worker.child PARENT_PID ENTRY ARG...`).
 
 A job never outlives whoever started it: a retry of the same node must not meet the first try still writing.
 """
@@ -132,9 +132,9 @@ def _flush() -> None:
 
 def main() -> int:
     """Run one entry in a process of its own, for a client that found no server."""
-    die_with_parent(os.getppid())
+    parent, entry, *argv = sys.argv[1:]
+    die_with_parent(int(parent))
     prepare_output()
-    entry, *argv = sys.argv[1:]
     return run_entry(entry, argv)
 
 

@@ -108,7 +108,8 @@ class Execution:
         """Run in a process of its own session, and end that whole session when cancelled or interrupted."""
         began = time.monotonic()
         # `ct.worker.child` ends with this process, even when that is killed; `python -m` on the entry would live on.
-        command = [str(planes.python(planes.Plane.TRAINING)), "-m", "ct.worker.child", self.entry, *self.argv]
+        python = str(planes.python(planes.Plane.TRAINING))
+        command = [python, "-m", "ct.worker.child", str(os.getpid()), self.entry, *self.argv]
         with subprocess.Popen(
             command,
             cwd=self.cwd,

@@ -67,10 +67,12 @@ def export(model: tf.keras.Model, transform: tft.TFTransformOutput, folder: str)
     (batch,). Both return `probability`, float32 (batch,).
     """
     spec = {name: feature for name, feature in transform.raw_feature_spec().items() if name != LABEL}
-    model.transform = transform.transform_features_layer()
+    served = tf.Module()  # not the Keras model: serving needs no optimizer, no training functions and no Keras
+    served.weights = model.weights
+    served.transform = transform.transform_features_layer()
 
     def predict(features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        transformed = model.transform(dict(features))
+        transformed = served.transform(dict(features))
         inputs = {name: transformed[name] for name in (*CATEGORIES, "numeric")}
         return {"probability": tf.squeeze(model(inputs, training=False), axis=1)}
 
@@ -82,9 +84,8 @@ def export(model: tf.keras.Model, transform: tft.TFTransformOutput, folder: str)
     def serving_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return predict(tf.io.parse_example(examples, spec))
 
-    tf.saved_model.save(
-        model, folder, signatures={"serving_default": serving_default, "serving_examples": serving_examples}
-    )
+    signatures = {"serving_default": serving_default, "serving_examples": serving_examples}
+    tf.saved_model.save(served, folder, signatures=signatures)
 
 
 def _batches(files: list[str], transform: tft.TFTransformOutput, batch_size: int, seed: int) -> tf.data.Dataset:

@@ -97,7 +97,7 @@ def _pid(status: Status, name: str) -> int:
 
 
 def test_killed_program_is_restarted_and_its_leftovers_end(home: Home, running: Callable[[], Status]) -> None:
-    """kill -9 of a program: it is back and healthy, its orphaned child is gone, and the restart is counted."""
+    """Kill -9 of a program: it is back and healthy, its orphaned child is gone, and the restart is counted."""
     mark = {sweep.INSTANCE: home.instance, sweep.PROGRAM: "web"}
     before = set(sweep.marked(mark))
     assert len(before) == 2
@@ -108,14 +108,14 @@ def test_killed_program_is_restarted_and_its_leftovers_end(home: Home, running: 
 
 
 def test_killed_sentinel_is_restarted(running: Callable[[], Status]) -> None:
-    """supervisord watches who watches it."""
+    """Who watches is watched: supervisord restarts the sentinel."""
     first = _pid(running(), "sentinel")
     os.kill(first, signal.SIGKILL)
     _eventually(running, lambda status: status.healthy and _pid(status, "sentinel") != first)
 
 
 def test_killed_supervisord_is_healed(home: Home, running: Callable[[], Status]) -> None:
-    """kill -9 of the daemon: a fresh one runs everything anew, no old process stays, and the status tells of it."""
+    """Kill -9 of the daemon: a fresh one runs everything anew, no old process stays, and the status tells of it."""
     before = running()
     old = set(sweep.marked({sweep.INSTANCE: home.instance}))
     assert before.daemon_pid

@@ -7,14 +7,13 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from tiny_run import TINY
 
 from ct.config import NODE_IDS
 from ct.contracts import Stage
 from ct.deploy import deploy, deployed_pipelines, deployed_spec, spec_dir_of
 from ct.errors import ConfigError
 from ct.home import Home
-
-from .conftest import TINY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +66,9 @@ def test_deploying_the_same_again_changes_nothing(home: Home, spec: DeployedSpec
 def test_code_that_does_not_import_is_refused_with_its_line(folder: Path, empty_home: Home) -> None:
     """The message names the line of the pipeline's own code, and nothing is deployed."""
     (folder / "features.py").write_text('"""Broken."""\n\nimport no_such_module\n', encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"features\.py, line 3: ModuleNotFoundError: No module named 'no_such_module'"):
+    with pytest.raises(
+        ConfigError, match=r"features\.py, line 3: ModuleNotFoundError: No module named 'no_such_module'"
+    ):
         deploy(folder, empty_home, on_line=print)
     assert deployed_pipelines(empty_home) == ()
     assert list((empty_home.deployed / "tiny" / "specs").iterdir()) == []
@@ -91,7 +92,9 @@ def test_column_that_the_schema_lacks_is_refused(folder: Path, empty_home: Home)
     """A label, time column or slice that is no feature of schema.pbtxt is told at deploy, with the nearest name."""
     text = (folder / "pipeline.yaml").read_text(encoding="utf-8").replace("slices: [kind]", "slices: [knid]")
     (folder / "pipeline.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=r'evaluate\.slices: "knid" is no feature of schema\.pbtxt; did you mean `kind`\?'):
+    with pytest.raises(
+        ConfigError, match=r'evaluate\.slices: "knid" is no feature of schema\.pbtxt; did you mean `kind`\?'
+    ):
         deploy(folder, empty_home, on_line=print)
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 from sklearn.metrics import roc_auc_score
+from tiny_run import UP_TO_GATE, Run, write_span
 
 from ct.contracts import Outcome
 from ct.training.metadata import Store
 from ct.training.preload import tf
 
-from .conftest import UP_TO_GATE, Run, write_span
-
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def test_first_span_is_split_by_time(first_run: Run) -> None:
@@ -82,13 +80,15 @@ def test_rerun_leaves_one_live_output(second_run: Run) -> None:
     """A cleared task runs again, and later nodes see exactly its new output."""
     assert second_run.node("Transform", attempt=2).ok
     with Store(second_run.home.artifacts("tiny") / "metadata.db") as handle:
-        (context,) = [c for c in handle.store.get_contexts_by_type("pipeline_run") if c.name == second_run.request.run_id]
+        (context,) = [
+            c for c in handle.store.get_contexts_by_type("pipeline_run") if c.name == second_run.request.run_id
+        ]
         kind = handle.store.get_artifact_type("TransformGraph").id
         graphs = [a for a in handle.store.get_artifacts_by_context(context.id) if a.type_id == kind]
     live = [graph for graph in graphs if graph.state == metadata_store_pb2.Artifact.LIVE]
     assert len(graphs) == 2
     assert len(live) == 1
-    assert os.listdir(live[0].uri)
+    assert list(Path(live[0].uri).iterdir())
     assert second_run.node("Trainer", attempt=2).ok
 
 

@@ -48,7 +48,7 @@ def test_supervisord_reads_back_what_was_meant(home: Home) -> None:
 
 
 def test_sentinel_stops_before_all_others(home: Home) -> None:
-    """supervisord stops the highest priority first; a sentinel that outlived the others would heal them."""
+    """Groups stop from the highest priority down; a sentinel that outlived the others would heal them."""
     groups = _read(config.write(home, programs(home, Settings(), {}))).process_group_configs
     assert [group.name for group in sorted(groups, key=lambda group: group.priority)] == ["ct", "watch"]
     assert [process.name for process in groups[-1].process_configs] == ["sentinel"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +13,9 @@ from ct.daemon import preflight
 from ct.errors import ConfigError, DaemonError, HomeError, PlaneMissingError
 from ct.home import Home
 from ct.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_missing_plane_is_named_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

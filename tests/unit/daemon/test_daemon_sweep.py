@@ -21,7 +21,6 @@ LEAVES_ORPHAN = (
     "import subprocess,sys; p=subprocess.Popen([sys.executable,'-c','import time;print(flush=True);time.sleep(60)'],"
     "start_new_session=True); print(p.pid, flush=True)"
 )
-Start = "Callable[..., Any]"
 
 
 @pytest.fixture
@@ -37,7 +36,11 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def run(code: str, env: dict[str, str]) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", code], env=os.environ | env, stdout=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-c", code],
+            env=os.environ | env,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         started.append(process)
         assert process.stdout
@@ -52,7 +55,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             process.stdout.close()
 
 
-def test_sweep_ends_marked_processes_and_no_other(start: Start, mark: dict[str, str]) -> None:
+def test_sweep_ends_marked_processes_and_no_other(start: Callable[..., Any], mark: dict[str, str]) -> None:
     """What carries the mark ends, by SIGKILL where SIGTERM is ignored; what carries another one lives."""
     gentle, stubborn = start(SLEEPS, mark), start(IGNORES_SIGTERM, mark)
     other = start(SLEEPS, {sweep.INSTANCE: "another home"})
@@ -63,7 +66,7 @@ def test_sweep_ends_marked_processes_and_no_other(start: Start, mark: dict[str, 
     assert other.poll() is None
 
 
-def test_sweep_finds_orphans_by_inheritance(start: Start, mark: dict[str, str]) -> None:
+def test_sweep_finds_orphans_by_inheritance(start: Callable[..., Any], mark: dict[str, str]) -> None:
     """A grandchild whose parent is gone, in a session of its own, carries the mark on."""
     parent = start(LEAVES_ORPHAN, mark)
     orphan = int(parent.first_line)
@@ -72,7 +75,7 @@ def test_sweep_finds_orphans_by_inheritance(start: Start, mark: dict[str, str]) 
     assert sweep.wait_gone(orphan, 5)
 
 
-def test_all_marks_must_match(start: Start, mark: dict[str, str]) -> None:
+def test_all_marks_must_match(start: Callable[..., Any], mark: dict[str, str]) -> None:
     """One program of a home can be swept without the others."""
     first = start(SLEEPS, {**mark, sweep.PROGRAM: "first"})
     second = start(SLEEPS, {**mark, sweep.PROGRAM: "second"})
@@ -94,6 +97,6 @@ def test_nothing_to_sweep_is_fine(mark: dict[str, str]) -> None:
     assert sweep.sweep(mark) == ()
 
 
-def test_wait_gone_times_out_on_a_living_process(start: Start) -> None:
+def test_wait_gone_times_out_on_a_living_process(start: Callable[..., Any]) -> None:
     """A process that stays is reported as staying."""
     assert not sweep.wait_gone(start(SLEEPS, {}).pid, 0.05)

@@ -16,7 +16,7 @@ from ct.worker.execution import CancelSignal, Execution, NoWorkerError, ping
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-JOBS = '''
+JOBS = """
 import os, resource, signal, subprocess, sys, time
 IMPORTED_BY = os.getpid()
 MARK = "first"
@@ -55,7 +55,7 @@ def grandchildren(path):
     near = subprocess.Popen(["sleep", "61"])
     far = subprocess.Popen(["sleep", "62"], start_new_session=True)
     open(path, "w").write(f"{near.pid} {far.pid}")
-'''
+"""
 
 
 class Worker:
@@ -75,7 +75,7 @@ class Worker:
                 stderr=log,
                 stdout=log,
             )
-        eventually(lambda: self.answers(), "the worker answers")
+        eventually(self.answers, "the worker answers")
 
     def answers(self) -> bool:
         try:

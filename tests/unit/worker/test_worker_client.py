@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import Worker, eventually, is_running
@@ -16,7 +16,10 @@ from ct.errors import NodeFailedError
 from ct.home import Home
 from ct.worker import client
 
-LAUNCH = '''
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LAUNCH = """
 import json, os, pathlib, signal, sys, time
 def main(argv):
     job = json.loads(pathlib.Path(argv[0]).read_text())
@@ -34,7 +37,7 @@ def main(argv):
                         "port": os.environ["CT_MLFLOW_PORT"], "airflow": os.environ.get("AIRFLOW_HOME")}}
     (folder / f"{job['node_id']}.result.json").write_text(json.dumps(result))
     return 0 if what != "fail" else 1
-'''
+"""
 
 
 @pytest.fixture
@@ -93,7 +96,9 @@ def test_killed_node_names_memory_and_its_last_lines(way: str, home: Home) -> No
     stale = home.runs / "flights-1" / "Trainer.result.json"
     stale.parent.mkdir()
     stale.write_text(json.dumps({"node_id": "Trainer", "ok": True, "seconds": 1, "peak_rss_mb": 1}))
-    with pytest.raises(NodeFailedError, match=r"(?s)Trainer of run flights-1 .*SIGKILL.*ran out of memory.*last words") as e:
+    with pytest.raises(
+        NodeFailedError, match=r"(?s)Trainer of run flights-1 .*SIGKILL.*ran out of memory.*last words"
+    ) as e:
         _node_run(home, "die", []).execute()
     assert e.value.retryable
     assert e.value.facts["signal"] == 9

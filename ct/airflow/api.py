@@ -1,0 +1,223 @@
+"""Airflow's REST API behind the few calls that ct makes. Imports no Airflow."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003  pydantic needs the class at run time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field
+
+from ct.airflow.environment import ADMIN, admin_password
+from ct.errors import OrchestratorError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ct.home import Home
+    from ct.settings import Settings
+
+TIMEOUT_S = 20.0
+PAGE = 100
+
+
+class _Answer(BaseModel):
+    """Part of an answer of Airflow; keys that ct does not use are left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class DagRun(_Answer):
+    """A run of a DAG."""
+
+    run_id: str = Field(alias="dag_run_id")
+    dag_id: str
+    run_type: str
+    state: str = Field(description="queued, running, success or failed.")
+    run_after: datetime
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+
+
+class TaskInstance(_Answer):
+    """A task of a run."""
+
+    task_id: str
+    state: str | None = Field(description="None before it is scheduled; success, failed, skipped, ...")
+    try_number: int
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+
+
+class AirflowApi:
+    """A client that logs in as the home's admin when it first needs to. Close it, or use it as a context manager."""
+
+    def __init__(self, settings: Settings, home: Home) -> None:
+        self._home = home
+        self._url = settings.airflow_base_url
+        # Proxies of the environment are for the internet, not for a server on this machine.
+        self._client = httpx.Client(base_url=self._url, timeout=TIMEOUT_S, trust_env=False)
+
+    def __enter__(self) -> AirflowApi:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Ask for a run. With `{"force": true}` it retrains on the current window even when nothing is new.
+
+        Returns:
+            The Airflow run's id.
+
+        Raises:
+            OrchestratorError: Airflow refused, knows no such DAG, or did not answer.
+        """
+        body = {"logical_date": None, "conf": dict(conf or {})}
+        return str(self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def dag_runs(self, dag_id: str, limit: int = 20) -> tuple[DagRun, ...]:
+        """Runs of a DAG, newest first.
+
+        Raises:
+            OrchestratorError: Airflow refused, knows no such DAG, or did not answer.
+        """
+        query = {"limit": limit, "order_by": "-run_after"}
+        found = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params=query)["dag_runs"]
+        return tuple(DagRun.model_validate(run) for run in found)
+
+    def task_instances(self, dag_id: str, run_id: str) -> tuple[TaskInstance, ...]:
+        """The tasks of a run, in the order in which they began; those that have not come last.
+
+        Raises:
+            OrchestratorError: Airflow refused, knows no such run, or did not answer.
+        """
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        found = self._call("GET", path, params={"limit": PAGE})["task_instances"]
+        tasks = [TaskInstance.model_validate(task) for task in found]
+        return tuple(sorted(tasks, key=lambda task: (task.start_date is None, task.start_date or 0)))
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> str:
+        """The log of one try, a line a record.
+
+        Raises:
+            OrchestratorError: Airflow refused, knows no such task, or did not answer.
+        """
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        content = self._call("GET", path, params={"full_content": True})["content"]
+        return "\n".join(_lines(content))
+
+    def clear(self, dag_id: str, run_id: str, task_ids: Iterable[str], *, downstream: bool = True) -> int:
+        """Run tasks of a run again, with all that follows them. Returns how many tasks were cleared.
+
+        Raises:
+            OrchestratorError: Airflow refused, knows no such run, or did not answer.
+        """
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": list(task_ids),
+            "only_failed": False,
+            "reset_dag_runs": True,
+            "include_downstream": downstream,
+        }
+        return int(self._call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body)["total_entries"])
+
+    def backfill(self, dag_id: str, begin: datetime, end: datetime) -> int:
+        """Run a scheduled DAG for past dates, one run at a time. Returns the backfill's id.
+
+        Raises:
+            OrchestratorError: the DAG has no schedule, or Airflow refused or did not answer.
+        """
+        body = {
+            "dag_id": dag_id,
+            "from_date": begin.isoformat(),
+            "to_date": end.isoformat(),
+            "max_active_runs": 1,
+            "reprocess_behavior": "completed",
+        }
+        return int(self._call("POST", "/api/v2/backfills", json=body)["id"])
+
+    def import_errors(self) -> tuple[str, ...]:
+        """What Airflow could not parse, such as the spec of one pipeline.
+
+        Raises:
+            OrchestratorError: Airflow refused or did not answer.
+        """
+        found = self._call("GET", "/api/v2/importErrors", params={"limit": PAGE})["import_errors"]
+        return tuple(str(error["stack_trace"]) for error in found)
+
+    def health(self) -> dict[str, str]:
+        """Component -> `healthy`, `unhealthy` or `unknown`.
+
+        Raises:
+            OrchestratorError: the API server did not answer.
+        """
+        answer = self._send("GET", "/api/v2/monitor/health")
+        return {name: str((part or {}).get("status") or "unknown") for name, part in answer.json().items()}
+
+    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """One call as admin. A token that has run out is renewed once."""
+        if "Authorization" not in self._client.headers:
+            self._log_in()
+        response = self._send(method, path, accept=(httpx.codes.UNAUTHORIZED,), **options)
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            self._log_in()
+            response = self._send(method, path, **options)
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    def _log_in(self) -> None:
+        self._client.headers.pop("Authorization", None)
+        login = {"username": ADMIN, "password": admin_password(self._home)}
+        token = self._send("POST", "/auth/token", json=login).json()["access_token"]
+        self._client.headers["Authorization"] = f"Bearer {token}"
+
+    def _send(self, method: str, path: str, accept: tuple[int, ...] = (), **options: Any) -> httpx.Response:
+        try:
+            response = self._client.request(method, path, headers={"Accept": "application/json"}, **options)
+        except httpx.HTTPError as error:
+            raise OrchestratorError(
+                f"Airflow at {self._url} did not answer: {error}. What serves is not affected. "
+                "See `ct status`; start it with `ct up`.",
+                url=self._url,
+            ) from error
+        if response.is_success or response.status_code in accept:
+            return response
+        raise OrchestratorError(
+            f"Airflow at {self._url} refused {method} {path}: {response.status_code} {_detail(response)}. "
+            "Nothing was changed. See `ct status`.",
+            url=self._url,
+            path=path,
+            status=response.status_code,
+        )
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        detail = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        return response.text[:200]
+    return str(detail)
+
+
+def _lines(content: Any) -> Iterable[str]:
+    """A log's records as lines: Airflow answers with a text, or with a list of records."""
+    if isinstance(content, str):
+        yield content
+        return
+    for record in content:
+        if isinstance(record, str):
+            yield record
+            continue
+        event = str(record.get("event", ""))
+        if event.startswith("::"):  # group markers, for Airflow's UI
+            continue
+        at = str(record.get("timestamp") or "")[:19]
+        level = str(record.get("level") or "").upper()
+        yield " ".join(part for part in (at, level, event) if part)
+        yield from (str(line) for line in record.get("error_detail") or ())

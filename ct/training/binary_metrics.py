@@ -1,0 +1,110 @@
+"""AUC, accuracy, calibration and count of a binary classifier as one TFMA metric.
+
+TFMA's own four each look at every row once more, at 0.1 ms a row, slice and model; one histogram holds all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+import numpy as np
+from tensorflow_model_analysis.metrics import metric_types
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+BUCKETS = 10_000
+"""Of equal width over [0, 1], as TFMA's own AUC uses: values that fall into one bucket count as a tie, which moves AUC by less
+than 1e-4."""
+DECISION = 0.5
+"""From this probability on, a row counts as predicted positive."""
+AUC, ACCURACY, CALIBRATION, COUNT = "auc", "binary_accuracy", "calibration", "example_count"
+NAMES = (AUC, ACCURACY, CALIBRATION, COUNT)
+
+
+@dataclass
+class Tally:
+    """What has been seen of one model on one slice."""
+
+    counts: np.ndarray = field(default_factory=lambda: np.zeros((2, BUCKETS), np.int64))
+    """Rows, (label, bucket)."""
+    predicted: float = 0.0
+    """Sum of the probabilities."""
+    correct: int = 0
+
+    def add(self, label: int, probability: float) -> None:
+        """Count one row."""
+        self.counts[label, min(int(probability * BUCKETS), BUCKETS - 1)] += 1
+        self.predicted += probability
+        self.correct += (probability >= DECISION) == bool(label)
+
+    def values(self) -> dict[str, float]:
+        """Metric -> value; NaN where a metric is undefined on these rows."""
+        negative, positive = self.counts
+        negatives, positives, rows = int(negative.sum()), int(positive.sum()), int(self.counts.sum())
+        # the chance that a positive row scores above a negative one, half of it for a tie
+        below = np.cumsum(negative) - negative
+        wins = float((positive * (below + negative / 2)).sum())
+        return {
+            AUC: wins / (positives * negatives) if positives and negatives else float("nan"),
+            ACCURACY: self.correct / rows if rows else float("nan"),
+            CALIBRATION: self.predicted / positives if positives else float("nan"),
+            COUNT: float(rows),
+        }
+
+
+class BinaryMetrics(metric_types.Metric):  # type: ignore[misc]
+    """TFMA metric: NAMES of each model, overall and a slice."""
+
+    def __init__(self) -> None:
+        super().__init__(_computations)
+
+
+class _TallyFn(beam.CombineFn):  # type: ignore[misc]
+    """Rows of one slice to the metrics of one model."""
+
+    def __init__(self, model_name: str, keys: Sequence[metric_types.MetricKey]) -> None:
+        self._model_name = model_name
+        self._keys = keys
+
+    def create_accumulator(self) -> Tally:
+        return Tally()
+
+    def add_input(self, tally: Tally, row: metric_types.StandardMetricInputs) -> Tally:
+        tally.add(int(_value(row.label, self._model_name)), float(_value(row.prediction, self._model_name)))
+        return tally
+
+    def merge_accumulators(self, tallies: Iterable[Tally]) -> Tally:
+        merged = Tally()
+        for tally in tallies:
+            merged.counts += tally.counts
+            merged.predicted += tally.predicted
+            merged.correct += tally.correct
+        return merged
+
+    def extract_output(self, tally: Tally) -> dict[metric_types.MetricKey, float]:
+        values = tally.values()
+        return {key: values[key.name] for key in self._keys}
+
+
+def _computations(model_names: Sequence[str] | None = None, example_weighted: bool = False) -> list[Any]:  # noqa: FBT001, FBT002  TFMA passes what it finds by name
+    return [_computation(name, example_weighted) for name in model_names or ("",)]
+
+
+def _computation(model_name: str, example_weighted: bool) -> Any:  # noqa: FBT001  handed on
+    keys = [
+        metric_types.MetricKey(name=name, model_name=model_name, example_weighted=example_weighted) for name in NAMES
+    ]
+    return metric_types.MetricComputation(keys=keys, preprocessors=None, combiner=_TallyFn(model_name, keys))
+
+
+def _value(found: Any, model_name: str) -> Any:
+    """The one number in a model's part of a row: TFMA nests by model and output where there are several."""
+    while isinstance(found, dict):
+        found = found[model_name] if model_name in found else next(iter(found.values()))
+    return found.item()
+
+
+metric_types.register_metric(BinaryMetrics)

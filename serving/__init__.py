@@ -1,0 +1,1 @@
+"""The serving plane: model versions from the model store, answered over HTTP by BentoML."""
