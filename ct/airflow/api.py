@@ -14,6 +14,8 @@ from ct.errors import OrchestratorError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from typing_extensions import Self
+
     from ct.home import Home
     from ct.settings import Settings
 
@@ -58,7 +60,7 @@ class AirflowApi:
         # Proxies of the environment are for the internet, not for a server on this machine.
         self._client = httpx.Client(base_url=self._url, timeout=TIMEOUT_S, trust_env=False)
 
-    def __enter__(self) -> AirflowApi:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

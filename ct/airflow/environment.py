@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DAGS_FOLDER = Path(__file__).resolve().parent / "dags"
 ADMIN = "admin"
 KEYS_FILE = "airflow-keys.json"
-PASSWORDS_FILE = "airflow-passwords.json"  # noqa: S105  a file's name
+PASSWORDS_FILE = "airflow-passwords.json"
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  compared with, not bound
 LEAST_PARALLEL, MOST_PARALLEL = 2, 4
 """Tasks at once. A node is one process that uses one core or more; past a few they only wait for each other."""

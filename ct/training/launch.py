@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KB_A_MB = 1024
-LONGEST_RECORD = 1500
-"""Characters of a log record that are shown. TFX logs whole protobufs: 80 thousand characters and more for some nodes."""
+LONGEST_RECORD, MOST_LINES = 1500, 6
+"""Characters and lines of a log record that are shown. TFX logs whole protobufs, hundreds of lines each."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,9 +86,10 @@ class _Shortened(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        if len(text) <= LONGEST_RECORD or record.exc_info:
+        shown = "\n".join(text.split("\n", MOST_LINES)[:MOST_LINES])[:LONGEST_RECORD]
+        if shown == text or record.exc_info:
             return text
-        return f"{text[:LONGEST_RECORD]} ... ({len(text) - LONGEST_RECORD:,} more characters)"
+        return f"{shown} ... ({len(text) - len(shown):,} more characters)"
 
 
 def _log_to_stderr() -> None:

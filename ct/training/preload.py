@@ -11,20 +11,24 @@ import warnings
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TFX 1.16 is written for Keras 2, and tensorflow reads it on import
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # CPU features and missing GPUs are no news
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it starts a thread on import, and calls home
 warnings.filterwarnings("ignore", message="You are using a non-supported Python version", category=FutureWarning)
 
-import tensorflow as tf  # noqa: E402  after the variables that it reads
+import mlflow  # noqa: E402  these come after the variables that they read
+import tensorflow as tf  # noqa: E402
 import tensorflow_data_validation as tfdv  # noqa: E402
 import tensorflow_model_analysis as tfma  # noqa: E402
 import tensorflow_transform as tft  # noqa: E402
 from tensorflow.python.autograph.core import config as autograph  # noqa: E402
 from tfx import v1 as tfx  # noqa: E402
 
+from ct.training import evaluation, example_gen, node, validator  # noqa: E402
+
 # TensorFlow spares its own Keras, `keras`, from AutoGraph's conversion of source code. Keras 2 has moved to `tf_keras` since,
-# which the list does not name: without this line a model of two layers takes 20 s to trace, with it 2 s.
+# which the list does not name: without this line the first training step of pipelines/flights takes 21 s, with it 2 s.
 autograph.CONVERSION_RULES += (autograph.DoNotConvert("tf_keras"),)
 
-LOADED = (tf, tfdv, tfma, tft, tfx)
+LOADED = (mlflow, tf, tfdv, tfma, tft, tfx, evaluation, example_gen, node, validator)
 
 
 def seed(value: int) -> None:

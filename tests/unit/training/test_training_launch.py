@@ -102,3 +102,10 @@ def test_whole_protobufs_are_cut_in_the_log() -> None:
     text = launch._Shortened("%(message)s").format(record)
     assert len(text) < launch.LONGEST_RECORD + 50
     assert text.endswith("(98,500 more characters)")
+
+
+def test_tracebacks_are_not_cut() -> None:
+    """A record with an error in it is shown whole."""
+    error = ValueError("y" * 10_000)
+    record = logging.LogRecord("tfx", logging.ERROR, __file__, 1, "failed", None, (ValueError, error, None))
+    assert "y" * 10_000 in launch._Shortened("%(message)s").format(record)

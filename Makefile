@@ -1,0 +1,55 @@
+# `make help` lists what there is to do.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CONTROL := .venv/bin/python
+TRAINING := .venv-training/bin/python
+SERVING := .venv-serving/bin/python
+UV := .uv/bin/uv
+COMPILE := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header
+
+.PHONY: help setup lock lint format test test-unit test-integration test-acceptance demo clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+setup: ## the three environments, from hashed pins; again in under 2 s
+	@python3 requirements/install.py
+
+demo: setup ## the story: four months of real flights land, retrain, serve, and one rollback
+	@$(CONTROL) -m demo
+
+test: setup ## every test
+	@$(MAKE) --no-print-directory test-unit test-integration test-acceptance
+
+test-unit: ## tests of one room at a time; no TFX, no servers
+	$(CONTROL) -m pytest tests/unit --ignore tests/unit/serving
+	$(SERVING) -m pytest tests/unit/serving
+
+test-integration: ## tests with the real Airflow, MLflow, TFX and BentoML, one at a time
+	$(TRAINING) -m pytest tests/integration/training
+	$(SERVING) -m pytest tests/integration/serving
+	$(CONTROL) -m pytest tests/integration --ignore tests/integration/training --ignore tests/integration/serving
+
+test-acceptance: ## the whole story on small spans, and what must survive
+	$(CONTROL) -m pytest tests/acceptance
+
+lint: setup ## ruff, mypy and the rooms' import contracts
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: ## let ruff format and fix
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+lock: ## compile requirements/*.in to hashed pins
+	$(COMPILE) --python-version 3.11 requirements/control.in -o requirements/control.txt
+	$(COMPILE) --python-version 3.10 --override requirements/training.overrides requirements/training.in -o requirements/training.txt
+	$(COMPILE) --python-version 3.11 requirements/serving.in -o requirements/serving.txt
+	$(COMPILE) --python-version 3.11 requirements/uv.in -o requirements/uv.txt
+
+clean: ## remove the environments and the demo's home; your .ct stays
+	rm -rf .venv .venv-training .venv-serving .uv .ct-demo demo-out

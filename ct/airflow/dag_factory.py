@@ -1,0 +1,135 @@
+"""Deployed specs become DAGs: one DAG a pipeline, one task a node, a task group a stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, TaskGroup, TriggerRule
+from pydantic import ValidationError
+
+from ct.airflow.operators import CLAIM, FINISH, ClaimSpans, FinishRun, NodeOperator
+from ct.airflow.watcher import SpanTrigger
+from ct.config import PipelineConfig
+from ct.contracts import Stage
+from ct.deploy import deployed_pipelines, deployed_spec
+from ct.errors import CTError
+
+if TYPE_CHECKING:
+    from ct.contracts import DeployedSpec, NodeSpec
+    from ct.home import Home
+
+SCHEDULED_SINCE = datetime(2020, 1, 1, tzinfo=timezone.utc)
+"""Backfills may reach back to here. A fixed date: one that moved would make a new DAG version at every parse."""
+LONGEST_RETRY_DELAY = timedelta(minutes=10)
+OWN_RETRIES, OWN_RETRY_DELAY, OWN_TIMEOUT = 3, timedelta(seconds=3), timedelta(minutes=5)
+"""For `claim` and `finish`: they write a few rows and talk to MLflow."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the deployed specs gave."""
+
+    dags: tuple[DAG, ...]
+    broken: dict[str, str]
+    """Pipeline -> why its spec gives no DAG."""
+
+
+def build_dags(home: Home, only: str | None = None) -> Built:
+    """The DAGs of all deployed pipelines, or of one. The broken spec of one does not stop the others."""
+    dags, broken = [], {}
+    for pipeline in deployed_pipelines(home):
+        if only is not None and pipeline != only:
+            continue
+        try:
+            dags.append(build_dag(home, deployed_spec(home, pipeline)))
+        except (CTError, ValidationError, ValueError, KeyError, OSError) as error:
+            broken[pipeline] = f'The spec of pipeline "{pipeline}" gives no DAG: {error}. Run `ct deploy` for it again.'
+    return Built(tuple(dags), broken)
+
+
+def build_dag(home: Home, spec: DeployedSpec) -> DAG:
+    """One pipeline's DAG: claim, the nodes, finish.
+
+    Raises:
+        ValueError: the spec is not one that this version of ct understands.
+    """
+    config = PipelineConfig.model_validate(spec.config)
+    with DAG(
+        dag_id=spec.pipeline,
+        description=config.description,
+        doc_md=spec.readme,
+        tags={"ct", *config.tags},
+        schedule=_schedule(home, config),
+        start_date=SCHEDULED_SINCE,
+        catchup=False,
+        max_active_runs=1,
+        default_args={"owner": config.owner},
+    ) as dag:
+        _add_tasks(spec, config)
+    return dag
+
+
+def _add_tasks(spec: DeployedSpec, config: PipelineConfig) -> None:
+    own = {"retries": OWN_RETRIES, "retry_delay": OWN_RETRY_DELAY, "execution_timeout": OWN_TIMEOUT}
+    claim = ClaimSpans(task_id=CLAIM, pipeline=spec.pipeline, **own)
+    groups = {
+        stage: TaskGroup(stage.value, prefix_group_id=False)
+        for stage in Stage
+        if any(node.stage is stage for node in spec.nodes)
+    }
+    tasks = {node.id: _node_task(node, config, groups[node.stage]) for node in spec.nodes}
+    node_ids = tuple(node.id for node in spec.nodes)
+    finish = FinishRun(task_id=FINISH, pipeline=spec.pipeline, node_ids=node_ids, **own)
+    needed = {upstream for node in spec.nodes for upstream in node.upstream}
+    for node in spec.nodes:
+        if not node.upstream:
+            claim >> tasks[node.id]
+        for upstream in node.upstream:
+            tasks[upstream] >> tasks[node.id]
+        if node.id not in needed:
+            tasks[node.id] >> finish
+    finish.as_teardown(setups=claim, on_failure_fail_dagrun=True)
+
+
+def _node_task(node: NodeSpec, config: PipelineConfig, group: TaskGroup) -> NodeOperator:
+    settings = config.node(node.id)
+    rule = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS if node.runs_when_upstream_skipped else TriggerRule.ALL_SUCCESS
+    return NodeOperator(
+        task_id=node.id,
+        task_group=group,
+        pipeline=config.name,
+        after_approval=node.after_approval,
+        trigger_rule=rule,
+        retries=settings.retries,
+        retry_delay=timedelta(seconds=settings.retry_delay_s),
+        retry_exponential_backoff=2.0,
+        max_retry_delay=LONGEST_RETRY_DELAY,
+        execution_timeout=timedelta(seconds=settings.timeout_s),
+    )
+
+
+def _schedule(home: Home, config: PipelineConfig) -> Any:
+    """Landing spans, a cron expression, or both."""
+    trigger = config.trigger
+    timetable = CronTriggerTimetable(trigger.schedule, timezone=trigger.timezone) if trigger.schedule else None
+    if not trigger.on_data:
+        return timetable
+    asset = _asset(home, config)
+    return [asset] if timetable is None else AssetOrTimeSchedule(timetable=timetable, assets=[asset])
+
+
+def _asset(home: Home, config: PipelineConfig) -> Asset:
+    """The pipeline's spans, watched by the triggerer. Two pipelines may watch one folder: each has its own asset."""
+    folder = home.root / (config.source.path or f"landing/{config.name}")
+    watch = SpanTrigger(
+        home=str(home.root),
+        pipeline=config.name,
+        folder=str(folder),
+        pattern=config.source.pattern,
+        poll_interval_s=config.trigger.poll_interval_s,
+        settle_s=config.trigger.settle_s,
+    )
+    name = f"{config.name}_spans"
+    return Asset(name, uri=f"x-ct://spans/{config.name}", watchers=[AssetWatcher(name=name, trigger=watch)])
