@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from typing_extensions import Self
+
 PAUSE_S = 0.02
 """Between two requests: enough traffic to hit a swap, little enough to leave the two cores to training."""
 REQUEST_TIMEOUT_S = 10.0
@@ -46,7 +48,7 @@ class Traffic:
         self._failures: list[str] = []
         self._failed = 0
 
-    def __enter__(self) -> Traffic:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

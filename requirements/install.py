@@ -52,7 +52,17 @@ def install_uv() -> None:
     if UV.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
     shutil.rmtree(TOOLS / "bin", ignore_errors=True)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--require-hashes", "--only-binary", ":all:"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--upgrade",
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+    ]
     _run([*command, "--target", str(TOOLS), "--requirement", str(pins)], "uv")
     stamp.write_text(wanted)
 

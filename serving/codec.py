@@ -71,7 +71,8 @@ def decode(body: bytes, features: Sequence[Feature]) -> PredictRequest:
 def encode(predictions: np.ndarray[Any, Any], *, columnar: bool) -> bytes:
     """The answer's body: one probability a row."""
     key = "outputs" if columnar else "predictions"
-    return orjson.dumps({key: predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
+    body: bytes = orjson.dumps({key: predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return body
 
 
 def columns_from_rows(features: Sequence[Feature], rows: Sequence[Any]) -> Columns:

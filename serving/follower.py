@@ -81,6 +81,7 @@ class Follower:
         """Let the desired version answer, or keep what answers and say why; then see to the other warm versions."""
         current = self._table.models.get(store.name)
         error = None
+        wanted: LoadedVersion | None
         try:
             # Loaded beside the old version, which answers meanwhile; both are in memory for that time.
             wanted = _loaded(current, desired.version) or load_version(store, desired.version)
@@ -89,7 +90,7 @@ class Follower:
             error = refused.message
             wanted = current.serving if current else _previous(store, desired)
         if wanted is not None:
-            kept = {version: model for version, model in (current.loaded if current else {}).items()}
+            kept = dict(current.loaded) if current else {}
             current = ServedModel(store.name, wanted, MappingProxyType({**kept, wanted.version: wanted}))
             self._table.put(current)
         self._reached[store.name] = desired.generation

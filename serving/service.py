@@ -56,4 +56,4 @@ class Predictor:
         self._follower.stop()
 
 
-Serving = FrontedService(name="Serving", config={"traffic": {"timeout": 60}}, inner=Predictor)
+Serving: Service[Any] = FrontedService(name="Serving", config={"traffic": {"timeout": 60}}, inner=Predictor)

@@ -79,7 +79,8 @@ def load_version(store: ModelStore, version: int) -> LoadedVersion:
     except Exception as error:  # a damaged SavedModel makes TensorFlow raise almost anything
         text = str(error).strip().splitlines()
         raise VersionRefusedError(
-            f"version {version} does not load: {type(error).__name__}: {text[0] if text else 'no message'}", version=version
+            f"version {version} does not load: {type(error).__name__}: {text[0] if text else 'no message'}",
+            version=version,
         ) from error
     _require_agreement(manifest, predicted, expected)
     for rows in WARM_BATCHES:

@@ -129,6 +129,14 @@ class AirflowApi:
         }
         return int(self._call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body)["total_entries"])
 
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Delete a run from Airflow; its running task is killed. The ledger closes it when the next run claims.
+
+        Raises:
+            OrchestratorError: Airflow refused, knows no such run, or did not answer.
+        """
+        self._call("DELETE", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
+
     def backfill(self, dag_id: str, begin: datetime, end: datetime) -> int:
         """Run a scheduled DAG for past dates, one run at a time. Returns the backfill's id.
 
@@ -170,7 +178,7 @@ class AirflowApi:
         if response.status_code == httpx.codes.UNAUTHORIZED:
             self._log_in()
             response = self._send(method, path, **options)
-        answer: dict[str, Any] = response.json()
+        answer: dict[str, Any] = response.json() if response.content else {}
         return answer
 
     def _log_in(self) -> None:

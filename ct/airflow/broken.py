@@ -1,8 +1,8 @@
 """How a spec that gives no DAG is shown: as an import error that names its pipeline, with the other DAGs untouched.
 
-Airflow keeps import errors by file, and an error of the one DAG file would make every pipeline's DAG stale. An error while a DAG
-is serialized is kept under the DAG's own relative path, so a DAG that claims the spec's path and cannot be serialized
-is an import error of the spec.
+Airflow keeps import errors by file, and an error of the one DAG file would make every pipeline's DAG stale. An error while
+a DAG is serialized is kept under the DAG's own relative path, so a DAG that claims the spec's path and cannot be
+serialized is an import error of the spec.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from airflow.sdk import DAG
 from ct.errors import ConfigError
 
 
-class BrokenSpec(DAG):  # type: ignore[misc]
+class BrokenSpec(DAG):
     """A DAG that stands for a pipeline whose spec cannot be used; Airflow shows `reason` as an import error."""
 
     def __init__(self, pipeline: str, reason: str) -> None:

@@ -41,7 +41,7 @@ GOING_ON = ("queued", "running")
 FAILED_STATES = ("failed", "upstream_failed")
 
 
-class ClaimSpans(BaseOperator):  # type: ignore[misc]
+class ClaimSpans(BaseOperator):
     """First task: take the spans that wait, and write the run's request.
 
     Without any the whole run is skipped, with the reason. `{"force": true}` in the run's conf runs on the window as it is;
@@ -131,7 +131,7 @@ class ClaimSpans(BaseOperator):  # type: ignore[misc]
                 self.log.warning("Run %s had ended unnoticed (%s): %s", run.run_id, state, ending.message)
 
 
-class NodeOperator(BaseOperator):  # type: ignore[misc]
+class NodeOperator(BaseOperator):
     """One TFX node of the run, in the training plane. Its task id is the node's id; its output is the task's log.
 
     Killing the task, or its timeout, ends the node. Whether a failure is tried again is the node's to say: bad data never
@@ -187,7 +187,7 @@ class NodeOperator(BaseOperator):  # type: ignore[misc]
             self.log.info("%s", line)
 
 
-class FinishRun(BaseOperator):  # type: ignore[misc]
+class FinishRun(BaseOperator):
     """Last task, whatever happened before: write down how the run ended, and settle its spans.
 
     It is a teardown, so a run whose node failed is failed, though this task succeeds.

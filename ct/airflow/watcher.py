@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-class SpanTrigger(BaseEventTrigger):  # type: ignore[misc]
+class SpanTrigger(BaseEventTrigger):
     """Yields an event for spans that landed, once they are in the ledger.
 
     Events are at least once. After a restart, spans that no run has taken are announced again; a run that finds nothing
     to claim is skipped.
     """
 
-    def __init__(  # noqa: PLR0913  one argument a setting: Airflow stores them to make the trigger again
+    def __init__(
         self, *, home: str, pipeline: str, folder: str, pattern: str, poll_interval_s: float, settle_s: float
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.home = home
         self.pipeline = pipeline
         self.folder = folder
@@ -48,7 +48,7 @@ class SpanTrigger(BaseEventTrigger):  # type: ignore[misc]
             spans = await asyncio.to_thread(scanner.look)
             if spans:
                 names = [f"{span.name} revision {span.revision}" for span in spans]
-                yield TriggerEvent({"pipeline": self.pipeline, "spans": names})
+                yield TriggerEvent({"pipeline": self.pipeline, "spans": names})  # type: ignore[no-untyped-call]
             await asyncio.sleep(self.poll_interval_s)
 
     def _scanner(self) -> Scanner:

@@ -98,7 +98,8 @@ def _approval(checks: list[Check], champion_version: int | None) -> str:
     if champion_version is None:
         return f"{first.metric} {first.value:.4f} reaches {first.threshold:g}; nothing serves yet to compare with"
     against = checks[1]
-    return f"{first.metric} {first.value:.4f} passes `{first.name}` and `{against.name}` (version {champion_version}: {against.baseline:.4f})"
+    passed = f"{first.metric} {first.value:.4f} passes `{first.name}` and `{against.name}`"
+    return f"{passed} (version {champion_version}: {against.baseline:.4f})"
 
 
 def _refusal(failed: list[Check], champion_version: int | None) -> str:

@@ -61,7 +61,9 @@ class MlflowRegistry:
             run = client.create_run(experiment, run_name=request.run_id, tags=_tags(request, spec))
             return str(run.info.run_id)
 
-    def log(self, run_id: str, *, params: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    def log(
+        self, run_id: str, *, params: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]
+    ) -> None:
         """Add parameters, metrics and tags to a run. Logging the same again changes nothing.
 
         Raises:
@@ -155,7 +157,7 @@ class MlflowRegistry:
         for alias, version in (models[0].aliases if models else {}).items():
             aliases.setdefault(str(version), []).append(alias)
         found = [
-            RegisteredVersion(name, int(v.version), v.run_id, tuple(sorted(aliases.get(str(v.version), ()))))
+            RegisteredVersion(name, int(v.version), v.run_id or "", tuple(sorted(aliases.get(str(v.version), ()))))
             for v in client.search_model_versions(f"name = '{name}'")
         ]
         return tuple(sorted(found, key=lambda version: version.version))

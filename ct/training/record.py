@@ -47,7 +47,9 @@ class Sources:
 
 
 def write_files(run: Run, verdict: Verdict, sources: Sources, folder: Path) -> None:
-    """Write what MLflow shows under a run's artifacts::
+    """Write what MLflow shows under a run's artifacts.
+
+    ::
 
     verdict.json, request.json
     schema/           schema.pbtxt
@@ -68,7 +70,9 @@ def write_files(run: Run, verdict: Verdict, sources: Sources, folder: Path) -> N
 
 
 def write_mlflow_model(folder: Path, saved_model: Path, proof: Mapping[str, Any], mlflow_run_id: str) -> None:
-    """Write an MLflow model around the very SavedModel that will serve::
+    """Write an MLflow model around the very SavedModel that will serve.
+
+    ::
 
         MLmodel                flavors tensorflow and python_function, signature, input example
         saved_model/

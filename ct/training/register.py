@@ -52,7 +52,7 @@ class Rows:
 
 
 @component
-def Register(  # noqa: N802, PLR0913  TFX names components like classes, and the record needs all of these
+def Register(  # noqa: N802  TFX names components like classes
     request_path: Parameter[str],
     model: InputArtifact[standard_artifacts.Model],
     examples: InputArtifact[standard_artifacts.Examples],

@@ -1,4 +1,4 @@
-"""The one DAG file: every deployed pipeline of CT_HOME is an Airflow DAG. `ct deploy` changes what it finds."""
+"""The one DAG file: every deployed pipeline of CT_HOME is an Airflow DAG. `ct deploy` changes what it finds."""  # noqa: INP001  Airflow reads it by path
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import random
 import sys
@@ -10,7 +11,7 @@ import traceback
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ct.contracts import DesiredState, NodeJob, NodeResult, RunRequest, Verdict, VersionManifest
 from ct.deploy import spec_dir_of
@@ -18,7 +19,7 @@ from ct.rollout import ModelStore, tree_sha256
 from ct.training import launch, preload
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ct.contracts import DeployedSpec
     from ct.home import Home
@@ -150,3 +151,15 @@ def serve(run: Run, version: int) -> None:
     store = ModelStore(run.home, run.spec.pipeline)
     store.stage(saved_model, manifest, {"instances": [], "predictions": []})
     store.desire(DesiredState(name=run.spec.pipeline, generation=1, version=version, previous=None, warm=(version,)))
+
+
+def in_fork(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what runs TensorFlow operations in a process of its own: nodes cannot be forked from one that has run any."""
+    context = multiprocessing.get_context("fork")
+    answer, send = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: send.send(function(*arguments)))
+    process.start()
+    send.close()
+    value = answer.recv()
+    process.join()
+    return value

@@ -1,0 +1,98 @@
+"""`ct`: the group of commands, and the one place that turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+from ct import __version__
+from ct.cli import daemon, doctor, models, pipelines, runs
+from ct.errors import CTError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXIT_INTERRUPTED = 130
+EXIT_UNEXPECTED = 70
+"""EX_SOFTWARE of sysexits.h."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ct")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def cli(debug: bool) -> None:  # noqa: FBT001  click passes flags so
+    """Continuous training and serving: from a landed file to a served prediction and back.
+
+    State lives under CT_HOME (default .ct).
+    """
+    if debug:
+        os.environ["CT_DEBUG"] = "1"
+
+
+for command in (
+    *(daemon.up, daemon.down, daemon.status, doctor.doctor),
+    *(pipelines.deploy, pipelines.sample, pipelines.trigger, runs.runs, runs.logs),
+    *(models.models, models.rollback),
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except CTError as error:
+        _show(error)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last line of defence: a person gets a sentence, not a traceback
+        click.echo(f"ct failed in an unforeseen way: {type(error).__name__}: {error}", err=True)
+        click.echo("Run the same with `ct --debug ...` for the traceback, and please report it.", err=True)
+        _debug(error)
+        code = EXIT_UNEXPECTED
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show(error: CTError) -> None:
+    """The message and the chain of its causes; with `--json` an object on standard output too."""
+    if "--json" in sys.argv:
+        click.echo(
+            json.dumps({"error": {"type": type(error).__name__, "message": error.message, **_plain(error.facts)}})
+        )
+    click.echo(error.message, err=True)
+    for cause in _causes(error):
+        text = f"{type(cause).__name__}: {cause}".splitlines()[0]
+        if str(cause) and str(cause) not in error.message:
+            click.echo(f"  because: {text}", err=True)
+    _debug(error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause = error.__cause__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def _plain(facts: dict[str, object]) -> dict[str, object]:
+    return {key: json.loads(json.dumps(value, default=str)) for key, value in facts.items()}
+
+
+def _debug(error: BaseException) -> None:
+    if os.environ.get("CT_DEBUG"):
+        click.echo("".join(traceback.format_exception(error)), err=True)
+
+
+if __name__ == "__main__":
+    main()

