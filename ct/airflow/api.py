@@ -54,11 +54,11 @@ class TaskInstance(_Answer):
 class AirflowApi:
     """A client that logs in as the home's admin when it first needs to. Close it, or use it as a context manager."""
 
-    def __init__(self, settings: Settings, home: Home) -> None:
+    def __init__(self, settings: Settings, home: Home, transport: httpx.BaseTransport | None = None) -> None:
         self._home = home
         self._url = settings.airflow_base_url
         # Proxies of the environment are for the internet, not for a server on this machine.
-        self._client = httpx.Client(base_url=self._url, timeout=TIMEOUT_S, trust_env=False)
+        self._client = httpx.Client(base_url=self._url, timeout=TIMEOUT_S, trust_env=False, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -229,5 +229,6 @@ def _lines(content: Any) -> Iterable[str]:
             continue
         at = str(record.get("timestamp") or "")[:19]
         level = str(record.get("level") or "").upper()
-        yield " ".join(part for part in (at, level, event) if part)
-        yield from (str(line) for line in record.get("error_detail") or ())
+        reason = str(record.get("reason") or "")  # why a task is skipped
+        yield " ".join(part for part in (at, level, event, reason) if part)
+        yield from (f"  {error['exc_type']}: {error['exc_value']}" for error in record.get("error_detail") or ())

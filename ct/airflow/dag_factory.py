@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, TaskGroup, TriggerRule
 from pydantic import ValidationError
 
-from ct.airflow.operators import CLAIM, FINISH, ClaimSpans, FinishRun, NodeOperator
+from ct.airflow.claim import CLAIM, ClaimSpans
+from ct.airflow.finish import FINISH, FinishRun
+from ct.airflow.node import NodeOperator
 from ct.airflow.watcher import SpanTrigger
 from ct.config import PipelineConfig
 from ct.contracts import Stage
@@ -86,7 +88,8 @@ def _add_tasks(spec: DeployedSpec, config: PipelineConfig) -> None:
     for node in spec.nodes:  # one call a node: wiring is what parsing spends its time on
         tasks[node.id].set_upstream([tasks[upstream] for upstream in node.upstream] or [claim])
     finish.set_upstream([tasks[node.id] for node in spec.nodes if node.id not in needed])
-    finish.as_teardown(setups=claim, on_failure_fail_dagrun=True)
+    # With on_failure_fail_dagrun Airflow would take `finish` for the only leaf, and a run with a failed node for a success.
+    finish.as_teardown(setups=claim)
 
 
 def _node_task(node: NodeSpec, config: PipelineConfig, group: TaskGroup) -> NodeOperator:

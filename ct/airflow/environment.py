@@ -23,8 +23,9 @@ ADMIN = "admin"
 KEYS_FILE = "airflow-keys.json"
 PASSWORDS_FILE = "airflow-passwords.json"
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  compared with, not bound
-LEAST_PARALLEL, MOST_PARALLEL = 2, 4
-"""Tasks at once. A node is one process that uses one core or more; past a few they only wait for each other."""
+LEAST_PARALLEL, MOST_PARALLEL = 4, 8
+"""Bounds of the tasks at once. Two a core: a slot stays taken for up to a second after its task has ended, and the warm
+worker bounds how many nodes compute."""
 
 SCHEDULER_IDLE_S = 0.1
 """Airflow's default of 1 s is most of what a task in a chain costs; docs/adr has the measurement."""
@@ -32,7 +33,7 @@ PARSE_EVERY_S = 3
 """Seconds between two looks at the deployed specs, so that a new pipeline shows within a few seconds."""
 
 _FIXED = {
-    "CORE__EXECUTOR": "LocalExecutor",
+    "CORE__EXECUTOR": "ct.airflow.executor.LocalExecutor",
     "CORE__LOAD_EXAMPLES": "False",
     "CORE__DAGS_FOLDER": str(DAGS_FOLDER),
     "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
@@ -46,14 +47,15 @@ _FIXED = {
     "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": str(SCHEDULER_IDLE_S),
     # A task process that was killed is noticed by its missing heartbeats; the default of 300 s is for busy clusters.
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
-    "WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
+    # A task's supervisor may sleep for this long once its task has ended, with the slot still taken and a skip not yet
+    # reported (Airflow 3.3.2, supervisor.py, _monitor_subprocess). The default is 5.
+    "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     "LOGGING__COLORED_CONSOLE_LOG": "False",
     "LOGGING__UVICORN_LOGGING_LEVEL": "WARNING",
     "LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
     "LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
     "API__INSTANCE_NAME": "ct",
     "API__EXPOSE_CONFIG": "False",
-    "USAGE_DATA_COLLECTION__ENABLED": "False",
 }
 
 
@@ -108,7 +110,7 @@ def airflow_commands(settings: Settings) -> dict[str, tuple[str, ...]]:
 
 def parallelism(cpus: int | None = None) -> int:
     """Tasks that run at once on a machine with so many cores (default: this one)."""
-    return max(LEAST_PARALLEL, min(cpus or os.cpu_count() or LEAST_PARALLEL, MOST_PARALLEL))
+    return max(LEAST_PARALLEL, min(2 * (cpus or os.cpu_count() or 1), MOST_PARALLEL))
 
 
 def admin_password(home: Home) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import subprocess
-import sys
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import IO, TYPE_CHECKING
@@ -15,7 +14,7 @@ from ct.errors import DaemonError
 from ct.home import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ct.home import Home
 
@@ -40,8 +39,13 @@ def is_due(home: Home) -> bool:
         return True
 
 
-def migrate(home: Home, airflow_env: Mapping[str, str], environment: Mapping[str, str]) -> None:
+def migrate(home: Home, command: Sequence[str], environment: Mapping[str, str]) -> None:
     """Run `airflow db migrate` when it is due: it costs some ten seconds even when there is nothing to do.
+
+    Args:
+        home: Its `airflow/` folder exists.
+        command: What ct.airflow.environment calls `migrate`.
+        environment: The whole environment of the command.
 
     Raises:
         DaemonError: it failed; the message ends with its last lines.
@@ -51,9 +55,9 @@ def migrate(home: Home, airflow_env: Mapping[str, str], environment: Mapping[str
     log = home.logs / LOG_NAME
     with log.open("wb") as output:
         done = subprocess.run(
-            [sys.executable, "-m", "airflow", "db", "migrate"],
+            command,
             cwd=home.airflow,
-            env={**environment, **airflow_env, INSTANCE: home.instance},
+            env={**environment, INSTANCE: home.instance},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ct.airflow.environment import airflow_commands
 from ct.planes import Plane, environment
 from ct.worker.environment import training_environment
 
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not bound
 NO_TRACKING = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "BENTOML_DO_NOT_TRACK": "True"}
+AIRFLOW_PARTS = {
+    "api-server": None,
+    "scheduler": "scheduler",
+    "dag-processor": "dag_processor",
+    "triggerer": "triggerer",
+}
+"""Component -> what Airflow's health report calls it; the API server answers the report itself."""
 MIGRATION_LOCK = "airflow-migration.lock"
 
 
@@ -82,16 +90,11 @@ def programs(home: Home, settings: Settings, airflow_env: Mapping[str, str]) -> 
 
 def _airflow(home: Home, settings: Settings, env: Mapping[str, str]) -> tuple[Program, ...]:
     host = ANY_HOST.get(settings.host, settings.host)
-    parts = {
-        "api-server": (("--host", settings.host, "--port", str(settings.airflow_port), "--workers", "1"), None),
-        "scheduler": (("--skip-serve-logs",), "scheduler"),
-        "dag-processor": ((), "dag_processor"),
-        "triggerer": (("--skip-serve-logs",), "triggerer"),
-    }
+    commands = airflow_commands(settings)
     return tuple(
         Program(
             name=f"airflow-{part}",
-            command=(sys.executable, "-m", "airflow", part, *arguments),
+            command=commands[part],
             check=HttpCheck(host, settings.airflow_port, "/api/v2/monitor/health", reported_as),
             cwd=home.airflow,
             log=home.logs / f"airflow-{part}.log",
@@ -99,7 +102,7 @@ def _airflow(home: Home, settings: Settings, env: Mapping[str, str]) -> tuple[Pr
             address=settings.airflow_base_url if part == "api-server" else None,
             waits_for=home.run / MIGRATION_LOCK,
         )
-        for part, (arguments, reported_as) in parts.items()
+        for part, reported_as in AIRFLOW_PARTS.items()
     )
 
 

@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from ct.airflow.environment import airflow_environment
+from ct.airflow.environment import airflow_commands, airflow_environment
 from ct.daemon import config, heals, migration, preflight, supervisord, sweep
 from ct.daemon.down import down
 from ct.daemon.launch import STARTS_FOLDER
@@ -89,7 +89,7 @@ def _start(home: Home, settings: Settings, tell: Tell) -> Status:
     wanted = programs(home, settings, airflow_env)
     _lay_out(home, wanted)
     try:
-        _start_and_wait(home, wanted, airflow_env, tell)
+        _start_and_wait(home, settings, wanted, airflow_env, tell)
     except BaseException:  # Ctrl-C too: what is half started must not stay
         down(home)
         raise
@@ -105,7 +105,9 @@ def _lay_out(home: Home, wanted: Sequence[Program]) -> None:
     config.write(home, wanted)
 
 
-def _start_and_wait(home: Home, wanted: Sequence[Program], airflow_env: Mapping[str, str], tell: Tell) -> None:
+def _start_and_wait(
+    home: Home, settings: Settings, wanted: Sequence[Program], airflow_env: Mapping[str, str], tell: Tell
+) -> None:
     """Airflow's processes wait for its database; all others come up while that is prepared."""
     with migration.migration_lock(home):
         supervisord.start(home)
@@ -113,7 +115,7 @@ def _start_and_wait(home: Home, wanted: Sequence[Program], airflow_env: Mapping[
             tell(program.name, "starting")
         if migration.is_due(home):
             tell("database", "preparing")
-            migration.migrate(home, airflow_env, os.environ)
+            migration.migrate(home, airflow_commands(settings)["migrate"], os.environ | airflow_env)
             tell("database", "ready")
     wait_healthy(home, wanted, tell)
 

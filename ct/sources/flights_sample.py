@@ -105,7 +105,7 @@ def _join(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
     departure = pd.to_datetime(labelled["time_hour"], utc=True)
     labelled = labelled.assign(
         at=departure - pd.Timedelta(hours=1),
-        day_of_week=pd.to_datetime(labelled[["year", "month", "day"]]).dt.dayofweek,
+        day_of_week=pd.to_datetime(labelled[["year", "month", "day"]]).dt.day_of_week,
         sched_dep_minute=_minute_of_day(labelled["sched_dep_time"]),
         sched_arr_minute=_minute_of_day(labelled["sched_arr_time"]),
         arr_late=(labelled["arr_delay"] > LATE_MINUTES).astype("int64"),

@@ -62,14 +62,9 @@ class FolderSource:
 
 @dataclass
 class Settling:
-    """Remembers since when each file has kept its size and time.
-
-    A settled file whose end is missing (`incomplete_reason`) is waited for, because its writer may only be slow. Once it is
-    also `abandoned` nobody is writing it any more: hand it on, so that it is refused with a reason rather than ignored.
-    """
+    """Remembers since when each file has kept its size and time."""
 
     settle_s: float
-    abandon_s: float = 60.0
     _since: dict[Path, tuple[LandedFile, float]] = field(default_factory=dict)
 
     def settled(self, files: Sequence[LandedFile], now_s: float) -> list[LandedFile]:
@@ -81,11 +76,6 @@ class Settling:
         """
         self._since = {file.path: self._seen(file, now_s) for file in files}
         return [file for file, since in self._since.values() if now_s - since >= self.settle_s]
-
-    def abandoned(self, files: Sequence[LandedFile], now_s: float) -> list[LandedFile]:
-        """Those of the files that have not changed for `abandon_s` seconds since `settled` first saw them so."""
-        known = dict(self._since.values())
-        return [file for file in files if file in known and now_s - known[file] >= self.abandon_s]
 
     def _seen(self, file: LandedFile, now_s: float) -> tuple[LandedFile, float]:
         known = self._since.get(file.path)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tfx.types import standard_artifacts
 
 
-class Verdict(Artifact):  # type: ignore[misc]
+class Verdict(Artifact):
     """The gate's decision.
 
     On disk::
@@ -29,7 +29,7 @@ class Verdict(Artifact):  # type: ignore[misc]
         return contracts.Verdict.model_validate_json((Path(self.uri) / "verdict.json").read_text(encoding="utf-8"))
 
 
-class Registration(Artifact):  # type: ignore[misc]
+class Registration(Artifact):
     """A version that is ready for rollout; empty when the candidate was refused.
 
     On disk::

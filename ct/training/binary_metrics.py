@@ -55,14 +55,14 @@ class Tally:
         }
 
 
-class BinaryMetrics(metric_types.Metric):  # type: ignore[misc]
+class BinaryMetrics(metric_types.Metric):
     """TFMA metric: NAMES of each model, overall and a slice."""
 
     def __init__(self) -> None:
         super().__init__(_computations)
 
 
-class _TallyFn(beam.CombineFn):  # type: ignore[misc]
+class _TallyFn(beam.CombineFn):
     """Rows of one slice to the metrics of one model."""
 
     def __init__(self, model_name: str, keys: Sequence[metric_types.MetricKey]) -> None:

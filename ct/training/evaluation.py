@@ -28,7 +28,7 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 EXAMPLES_SIGNATURE = "serving_examples"
 
 
-@component  # type: ignore[untyped-decorator]
+@component
 def Champion(  # noqa: N802  TFX names components like classes
     request_path: Parameter[str], champion: OutputArtifact[standard_artifacts.Model]
 ) -> None:
@@ -50,7 +50,7 @@ def Champion(  # noqa: N802  TFX names components like classes
     report(f"version {desired.version} serves now", version=desired.version)
 
 
-class _PairedExecutor(executor.Executor):  # type: ignore[misc]
+class _PairedExecutor(executor.Executor):
     """TFX's executor, with a baseline only where something serves."""
 
     def Do(  # noqa: N802  TFX's name
@@ -65,7 +65,7 @@ class _PairedExecutor(executor.Executor):  # type: ignore[misc]
         super().Do(inputs, output_dict, exec_properties)
 
 
-class PairedEvaluator(Evaluator):  # type: ignore[misc]
+class PairedEvaluator(Evaluator):
     """TFX's Evaluator (TFMA): candidate and champion score the same rows in one pass."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(_PairedExecutor)
@@ -89,7 +89,7 @@ def eval_config(config: PipelineConfig) -> tfma.EvalConfig:
     )
 
 
-@component  # type: ignore[untyped-decorator]
+@component
 def Gate(  # noqa: N802  TFX names components like classes
     request_path: Parameter[str],
     evaluation: InputArtifact[standard_artifacts.ModelEvaluation],

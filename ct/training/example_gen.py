@@ -53,7 +53,7 @@ class Part:
     quarantined: int
 
 
-@component  # type: ignore[untyped-decorator]
+@component
 def SpanExampleGen(  # noqa: N802  TFX names components like classes
     request_path: Parameter[str], examples: OutputArtifact[standard_artifacts.Examples]
 ) -> None:

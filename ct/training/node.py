@@ -12,7 +12,7 @@ from tfx.orchestration.portable.runtime_parameter_utils import substitute_runtim
 from tfx.proto.orchestration import pipeline_pb2
 
 from ct.errors import ConfigError, NodeFailedError
-from ct.training.metadata import Store, forget_earlier_attempt, has_succeeded
+from ct.training.metadata import forget_earlier_attempt, has_succeeded, open_store
 from ct.training.parameters import bindings
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def launch_node(run: Run, job: NodeJob) -> None:
     substitute_runtime_parameter(intermediate, bindings(run, job.request_path))
     node = _find(intermediate, job, run)
     deployment = runner_utils.extract_local_deployment_config(intermediate)
-    store = Store(root / "metadata.db")
+    store = open_store(root / "metadata.db")
     if forget_earlier_attempt(store, node, root / job.node_id):
         _log.info("Forgot an earlier attempt at %s in run %s", job.node_id, run.request.run_id)
     launcher.Launcher(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SHOWN = 5
 
 
-class _Executor(executor.Executor):  # type: ignore[misc]
+class _Executor(executor.Executor):
     """TFX's executor, which raises when the data breaks the schema."""
 
     def Do(  # noqa: N802  TFX's name
@@ -42,7 +42,7 @@ class _Executor(executor.Executor):  # type: ignore[misc]
         report("the data agrees with the schema", anomalies=0)
 
 
-class StoppingExampleValidator(ExampleValidator):  # type: ignore[misc]
+class StoppingExampleValidator(ExampleValidator):
     """TFX's ExampleValidator; the run ends as failed, before training, when the data breaks the schema.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from .features import CATEGORIES, LABEL, NUMERIC_WIDTH, RAW_FEATURES
+from .features import CATEGORIES, LABEL, RAW_FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,8 +41,8 @@ def run_fn(fn_args: FnArgs) -> None:
 class WideAndDeep(tf.keras.Model):
     """Takes what features.preprocessing_fn makes, without the label, and returns a probability: float32, (batch, 1).
 
-    All categories share one table, a row an id: its first number is the id's weight, the rest its embedding. One look-up
-    instead of thirteen is most of the difference between 1 s and 10 s of graph tracing.
+    All categories share one table, a row an id: its first number is the id's weight, the rest its embedding. That is one
+    look-up a request instead of thirteen.
     """
 
     def __init__(self, hyperparameters: Mapping[str, float]) -> None:

@@ -6,12 +6,12 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import APPROVED, REFUSED
+from airflow_stack import APPROVED, REFUSED
 
 from ct.triggers.records import EventOutcome, RunStatus, SpanState
 
 if TYPE_CHECKING:
-    from conftest import Stack
+    from airflow_stack import Stack
 
     from ct.airflow.api import DagRun
     from ct.triggers.records import RunRecord
@@ -65,7 +65,7 @@ def test_a_landed_file_becomes_an_approved_run(stack: Stack) -> None:
     log = stack.api.task_log("tiny", run.airflow_run_id, "Trainer", 1)
     assert "stand-in for Trainer" in log
     assert "no warm worker" in log
-    _print_times(stack, run, landed_at)
+    _write_times(stack, run, landed_at)
 
 
 def test_the_same_bytes_again_start_no_run(stack: Stack) -> None:
@@ -205,14 +205,17 @@ def _errors_about(stack: Stack, pipeline: str) -> list[str]:
     return [error for error in stack.api.import_errors() if f'"{pipeline}"' in error]
 
 
-def _print_times(stack: Stack, run: RunRecord, landed_at: float) -> None:
-    """For whoever reads the output with -s: the numbers that docs quote."""
+def _write_times(stack: Stack, run: RunRecord, landed_at: float) -> None:
+    """logs/times.txt: the numbers that docs quote."""
     tasks = stack.api.task_instances("tiny", run.airflow_run_id)
     begun = [task.start_date.timestamp() for task in tasks if task.start_date]
     done = [task.end_date.timestamp() for task in tasks if task.end_date]
     gaps = [start - end for start, end in zip(begun[1:], done[:-1], strict=True)]
     spent = [end - start for start, end in zip(begun, done, strict=True)]
     names = [task.task_id for task in tasks]
-    print(f"\nlanding to claim {begun[0] - landed_at:.2f} s; whole chain {done[-1] - begun[0]:.2f} s")
-    print("in tasks", dict(zip(names, (round(s, 2) for s in spent), strict=True)))
-    print("between tasks", [round(gap, 2) for gap in gaps])
+    lines = [
+        f"landing to claim {begun[0] - landed_at:.2f} s, whole chain {done[-1] - begun[0]:.2f} s",
+        f"in tasks {dict(zip(names, (round(seconds, 2) for seconds in spent), strict=True))}",
+        f"between tasks {[round(gap, 2) for gap in gaps]}",
+    ]
+    (stack.home.logs / "times.txt").write_text("\n".join(lines))

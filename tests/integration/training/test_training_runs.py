@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from tiny_run import UP_TO_GATE, Run, in_fork, write_span
 
 from ct.contracts import Outcome
-from ct.training.metadata import Store
+from ct.training.metadata import open_store
 from ct.training.preload import tf
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def test_span_is_encoded_once(first_run: Run, second_run: Run, spans: tuple[Path
 def test_rerun_leaves_one_live_output(second_run: Run) -> None:
     """A cleared task runs again, and later nodes see exactly its new output."""
     assert second_run.node("Transform", attempt=2).ok
-    with Store(second_run.home.artifacts("tiny") / "metadata.db") as handle:
+    with open_store(second_run.home.artifacts("tiny") / "metadata.db") as handle:
         (context,) = [
             c for c in handle.store.get_contexts_by_type("pipeline_run") if c.name == second_run.request.run_id
         ]
@@ -101,7 +101,7 @@ def test_node_without_inputs_fails(new_run: Callable[..., Run], spans: tuple[Pat
 
 
 def test_data_that_breaks_the_schema_fails_the_run(new_run: Callable[..., Run], tmp_path: Path) -> None:
-    """The validator lists what is wrong, and a retry is not tried."""
+    """The validator lists what is wrong, no retry is asked for, and clearing the task finds the same."""
     odd = write_span(tmp_path / "2013-03.csv", month=3, kinds="abz")
     run = new_run("tiny-anomaly", odd).through(("ExampleGen", "StatisticsGen", "Schema"))
     result = run.node("ExampleValidator")
@@ -109,6 +109,7 @@ def test_data_that_breaks_the_schema_fails_the_run(new_run: Callable[..., Run], 
     assert result.error_type == "DataAnomalyError"
     assert not result.retryable
     assert any("kind" in line for line in result.facts["anomalies"])
+    assert run.node("ExampleValidator", attempt=2).message == result.message
 
 
 def test_refused_span_names_the_reason(new_run: Callable[..., Run], tmp_path: Path) -> None:

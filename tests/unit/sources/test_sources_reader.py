@@ -235,6 +235,15 @@ def test_what_arrow_reads_is_what_the_careful_way_reads(tmp_path: Path) -> None:
     assert fast > 80
 
 
+def test_a_span_without_one_good_row_is_refused_whatever_is_allowed(tmp_path: Path) -> None:
+    """For example a label that is missing in every row: the message names the first, not just that nothing is left."""
+    path = csv(tmp_path, b"carrier,distance,late\nUA,1,\nAA,2,\nB6,3,\n")
+    with pytest.raises(
+        SpanRefusedError, match=r'line 2, column "late": has no value.* and 2 more bad rows, so no row is'
+    ):
+        read(path, max_bad_rows=100)
+
+
 def test_a_corrected_span_clears_its_quarantine_file(tmp_path: Path) -> None:
     """Old bad rows do not outlive the file they came from."""
     with pytest.raises(SpanRefusedError):

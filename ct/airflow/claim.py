@@ -1,4 +1,4 @@
-"""The tasks of a run: claim its spans, run each node, write down how it ended."""
+"""The first task of a run: take the spans that wait."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError, AirflowSkipException
+from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
 
-from ct.airflow.closing import GATE, close_run
+from ct.airflow.closing import close_run
 from ct.config import PipelineConfig
-from ct.contracts import NodeJob, Outcome, RunRequest, TriggerKind
-from ct.deploy import deployed_spec, spec_dir_of
-from ct.errors import CTError, RegistryError
+from ct.contracts import RunRequest, TriggerKind
+from ct.deploy import deployed_spec
+from ct.errors import RegistryError
 from ct.home import Home, write_atomically
 from ct.settings import Settings
 from ct.triggers.claims import Ask
 from ct.triggers.ledger import Ledger, utc_now
 from ct.triggers.records import RunStatus
-from ct.worker.client import NodeRun
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from ct.contracts import DeployedSpec
     from ct.triggers.records import Claim, RunRecord
 
-CLAIM, FINISH = "claim", "finish"
+CLAIM = "claim"
 TRIGGERS = {
     "asset_triggered": TriggerKind.DATA,
     "scheduled": TriggerKind.SCHEDULE,
@@ -38,7 +37,6 @@ TRIGGERS = {
 }
 """Airflow's run type -> ours; any other is manual."""
 GOING_ON = ("queued", "running")
-FAILED_STATES = ("failed", "upstream_failed")
 
 
 class ClaimSpans(BaseOperator):
@@ -110,15 +108,23 @@ class ClaimSpans(BaseOperator):
             airflow_run_id=ask.airflow_run_id,
             mlflow_run_id=None,
         )
+        before = ledger.run(claim.run_id)
+        mlflow_run_id = before.mlflow_run_id if before else None  # a retry after a crash must not begin a second one
+        return request.model_copy(
+            update={"mlflow_run_id": mlflow_run_id or self._begin_mlflow_run(home, request, spec)}
+        )
+
+    def _begin_mlflow_run(self, home: Home, request: RunRequest, spec: DeployedSpec) -> str | None:
+        """The MLflow run's id; None, with a warning, when MLflow does not answer."""
         from ct.registry import MlflowRegistry  # noqa: PLC0415  only this task and `finish` talk to MLflow
 
         try:
             mlflow_run_id = MlflowRegistry(Settings.load(home).mlflow_base_url).begin_run(request, spec)
         except RegistryError as error:
             self.log.warning("%s The run goes on; Register will begin the MLflow run.", error)
-            return request
-        ledger.note_mlflow_run(claim.run_id, mlflow_run_id)
-        return request.model_copy(update={"mlflow_run_id": mlflow_run_id})
+            return None
+        Ledger.open(home).note_mlflow_run(request.run_id, mlflow_run_id)
+        return mlflow_run_id
 
     def _reconcile(self, home: Home, ledger: Ledger, ask: Ask, ti: RuntimeTaskInstanceProtocol) -> None:
         """Close runs that ended without their last task, so that their spans can be claimed again."""
@@ -129,113 +135,6 @@ class ClaimSpans(BaseOperator):
             if state not in GOING_ON:
                 ending = close_run(home, ledger, run.run_id, failed_tasks=[] if state == "success" else ["the run"])
                 self.log.warning("Run %s had ended unnoticed (%s): %s", run.run_id, state, ending.message)
-
-
-class NodeOperator(BaseOperator):
-    """One TFX node of the run, in the training plane. Its task id is the node's id; its output is the task's log.
-
-    Killing the task, or its timeout, ends the node. Whether a failure is tried again is the node's to say: bad data never
-    is. With `after_approval` the task is skipped unless the gate approved.
-    """
-
-    ui_color = "#e6f4ea"
-
-    def __init__(self, *, pipeline: str, after_approval: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.pipeline = pipeline
-        self.after_approval = after_approval
-        self._node_run: NodeRun | None = None
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Returns the node's facts, for XCom."""
-        ti = context["ti"]
-        if self.after_approval:
-            _require_approval(ti)
-        home = Home.from_environment()
-        claimed = ti.xcom_pull(task_ids=CLAIM)
-        request_path = home.request_path(claimed["run_id"])
-        request = RunRequest.model_validate_json(request_path.read_text(encoding="utf-8"))
-        Ledger.open(home).reopen(request.run_id)
-        job = NodeJob(
-            home=str(home.root),
-            spec_dir=str(spec_dir_of(home, self.pipeline, request.spec_hash)),
-            node_id=self.task_id,
-            request_path=str(request_path),
-            attempt=max(1, ti.try_number),
-        )
-        self._node_run = NodeRun(job, request_path.with_name(f"{self.task_id}.job.json"), home, self._log_line)
-        try:
-            result = self._node_run.execute()
-        except CTError as error:
-            raise (AirflowException if error.retryable else AirflowFailException)(error.message) from error
-        if not result.ok:
-            raise (AirflowException if result.retryable else AirflowFailException)(result.message)
-        self.log.info("%s (%.1f s, peak memory %.0f MB)", result.message, result.seconds, result.peak_rss_mb)
-        return result.facts
-
-    def on_kill(self) -> None:
-        """Called in the signal handler of SIGTERM, and after a timeout."""
-        if self._node_run is not None:
-            self._node_run.cancel()
-
-    def _log_line(self, line: str) -> None:
-        if line.startswith("WARNING"):
-            self.log.warning("%s", line)
-        elif line.startswith(("ERROR", "CRITICAL", "FATAL")):
-            self.log.error("%s", line)
-        else:
-            self.log.info("%s", line)
-
-
-class FinishRun(BaseOperator):
-    """Last task, whatever happened before: write down how the run ended, and settle its spans.
-
-    It is a teardown, so a run whose node failed is failed, though this task succeeds.
-    """
-
-    ui_color = "#e8f0fe"
-
-    def __init__(self, *, pipeline: str, node_ids: tuple[str, ...], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.pipeline = pipeline
-        self.node_ids = node_ids
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Returns status, message and version, for XCom."""
-        dag_run, ti = context["dag_run"], context["ti"]
-        home = Home.from_environment()
-        ledger = Ledger.open(home)
-        run = ledger.run_of(self.pipeline, dag_run.run_id)
-        if run is None or run.status is RunStatus.SKIPPED:
-            raise AirflowSkipException("The run had claimed nothing.")
-        states = ti.get_task_states(dag_id=dag_run.dag_id, run_ids=[dag_run.run_id])[dag_run.run_id]
-        failed = [node_id for node_id in self.node_ids if states.get(node_id) == "failed"]
-        failed += [node_id for node_id in self.node_ids if states.get(node_id) == "upstream_failed"]
-        ending = close_run(home, ledger, run.run_id, failed_tasks=failed)
-        for span, reason in ending.refused.items():
-            self.log.error("Span %s is refused: %s", span, reason)
-        if ending.status is RunStatus.FAILED:
-            self.log.error("Run %s failed: %s", run.run_id, ending.message)
-            self._fail_mlflow_run(home, run, ending.message)
-        else:
-            self.log.info("Run %s: %s. %s", run.run_id, ending.status.value, ending.message)
-        return {"status": ending.status.value, "message": ending.message, "version": ending.version}
-
-    def _fail_mlflow_run(self, home: Home, run: RunRecord, reason: str) -> None:
-        if run.mlflow_run_id is None:
-            return
-        from ct.registry import MlflowRegistry  # noqa: PLC0415
-
-        try:
-            MlflowRegistry(Settings.load(home).mlflow_base_url).fail_run(run.mlflow_run_id, reason)
-        except RegistryError as error:
-            self.log.warning("%s The MLflow run %s still shows as running.", error, run.mlflow_run_id)
-
-
-def _require_approval(ti: RuntimeTaskInstanceProtocol) -> None:
-    verdict = ti.xcom_pull(task_ids=GATE) or {}
-    if verdict.get("outcome") != Outcome.APPROVED.value:
-        raise AirflowSkipException(f"The gate did not approve: {verdict.get('reason', 'it has not judged')}")
 
 
 def _state_of(run: RunRecord, ti: RuntimeTaskInstanceProtocol) -> str:

@@ -1,0 +1,83 @@
+"""A TFX node as an Airflow task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from ct.airflow.claim import CLAIM
+from ct.airflow.closing import GATE
+from ct.contracts import NodeJob, Outcome, RunRequest
+from ct.deploy import spec_dir_of
+from ct.errors import CTError
+from ct.home import Home
+from ct.triggers.ledger import Ledger
+from ct.worker.client import NodeRun
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
+
+
+class NodeOperator(BaseOperator):
+    """One TFX node of the run, in the training plane. Its task id is the node's id; its output is the task's log.
+
+    Killing the task, or its timeout, ends the node. Whether a failure is tried again is the node's to say: bad data never
+    is. With `after_approval` the task is skipped unless the gate approved.
+    """
+
+    ui_color = "#e6f4ea"
+
+    def __init__(self, *, pipeline: str, after_approval: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+        self.after_approval = after_approval
+        self._node_run: NodeRun | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Returns the node's facts, for XCom."""
+        ti = context["ti"]
+        if self.after_approval:
+            _require_approval(ti)
+        home = Home.from_environment()
+        claimed = ti.xcom_pull(task_ids=CLAIM)
+        request_path = home.request_path(claimed["run_id"])
+        request = RunRequest.model_validate_json(request_path.read_text(encoding="utf-8"))
+        Ledger.open(home).reopen(request.run_id)
+        job = NodeJob(
+            home=str(home.root),
+            spec_dir=str(spec_dir_of(home, self.pipeline, request.spec_hash)),
+            node_id=self.task_id,
+            request_path=str(request_path),
+            attempt=max(1, ti.try_number),
+        )
+        self._node_run = NodeRun(job, request_path.with_name(f"{self.task_id}.job.json"), home, self._log_line)
+        try:
+            result = self._node_run.execute()
+        except CTError as error:
+            raise (AirflowException if error.retryable else AirflowFailException)(error.message) from error
+        if not result.ok:
+            raise (AirflowException if result.retryable else AirflowFailException)(result.message)
+        self.log.info("%s (%.1f s, peak memory %.0f MB)", result.message, result.seconds, result.peak_rss_mb)
+        return result.facts
+
+    def on_kill(self) -> None:
+        """Called in the signal handler of SIGTERM, and after a timeout."""
+        if self._node_run is not None:
+            self._node_run.cancel()
+
+    def _log_line(self, line: str) -> None:
+        if line.startswith("WARNING"):
+            self.log.warning("%s", line.removeprefix("WARNING: "))
+        elif line.startswith(("ERROR", "CRITICAL", "FATAL")):
+            self.log.error("%s", line)
+        else:
+            self.log.info("%s", line)
+
+
+def _require_approval(ti: RuntimeTaskInstanceProtocol) -> None:
+    verdict = ti.xcom_pull(task_ids=GATE) or {}
+    if verdict.get("outcome") != Outcome.APPROVED.value:
+        raise AirflowSkipException(f"The gate did not approve: {verdict.get('reason', 'it has not judged')}")
