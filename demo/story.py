@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct.contracts import NodeResult, Verdict
-from ct.home import Home
+from ct.daemon import sweep
 from ct.rollout import ModelStore
 from ct.triggers.ledger import Ledger
+from ct.triggers.records import JUDGED, RunStatus
 from demo.report import Month, Story
 from demo.traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ct.triggers.ledger import RunRecord
+    from ct.home import Home
+    from ct.triggers.records import RunRecord
 
 PIPELINE = "flights"
 PROJECT = Path(__file__).resolve().parent.parent
@@ -35,7 +37,6 @@ POLL_S = 0.5
 RUN_TIMEOUT_S = 600.0
 ROWS_A_REQUEST = 1000
 TRAFFIC_ROWS = 500
-ENDED = ("approved", "refused", "skipped", "failed")
 
 
 class StoryError(Exception):
@@ -118,7 +119,7 @@ def tell(setting: Setting) -> Story:
         stage.ct("up", "--detach")
         stage.ct("deploy", str(PROJECT / "pipelines" / PIPELINE))
         traffic = cleanup.enter_context(
-            Traffic(f"{stage.serving}/v1/models/{PIPELINE}:predict", _instances(stage, spans[0])[:TRAFFIC_ROWS])
+            Traffic(f"{stage.serving}/v1/models/{PIPELINE}:predict", _instances(spans[0])[:TRAFFIC_ROWS])
         )
         months = []
         for span in spans:
@@ -135,7 +136,7 @@ def tell(setting: Setting) -> Story:
         rollback_seconds=rollback["seconds"],
         traffic=traffic.report(),
         total_seconds=time.monotonic() - began,
-        left_behind=len(list(_processes_of(setting.home))),
+        left_behind=len(_processes_of(setting.home)),
     )
 
 
@@ -206,10 +207,12 @@ def _await_run(home: Home, span: str, say: Callable[[str], None]) -> RunRecord:
         if run is not None:
             for result in _new_results(home.runs / run.run_id, said):
                 say(f"  {result.node_id} {result.seconds:.1f} s")
-            if run.status in ENDED:
-                if run.status in ("approved", "refused"):
-                    return run
-                raise StoryError(f"run {run.run_id} of {span} {run.status}: {run.message}. See `ct logs {run.run_id}`.")
+            if run.status in JUDGED:
+                return run
+            if run.status is not RunStatus.RUNNING:
+                raise StoryError(
+                    f"run {run.run_id} of {span} {run.status.value}: {run.message}. See `ct logs {run.run_id}`."
+                )
         time.sleep(POLL_S)
     raise StoryError(f"no run of {span} ended within {RUN_TIMEOUT_S:.0f} s. Logs are in {home.logs}.")
 
@@ -225,7 +228,7 @@ def _gate_facts(home: Home, run: RunRecord) -> dict[str, Any]:
     return NodeResult.model_validate_json(path.read_text(encoding="utf-8")).facts
 
 
-def _instances(stage: Stage, span: Path) -> list[dict[str, Any]]:
+def _instances(span: Path) -> list[dict[str, Any]]:
     """A span's rows as the instances of a predict request: the features, without label and time."""
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -273,8 +276,6 @@ def _free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def _processes_of(home: Home) -> Iterator[int]:
+def _processes_of(home: Home) -> list[int]:
     """Pids of the home's processes that still run."""
-    from ct.daemon.sweep import processes_of  # noqa: PLC0415
-
-    yield from (process.pid for process in processes_of(home))
+    return sweep.marked({sweep.INSTANCE: home.instance})

@@ -13,7 +13,7 @@ from watchfiles import watch
 
 from ct.contracts import DesiredState, WorkerState
 from ct.errors import CTError
-from ct.rollout import ModelStore
+from ct.rollout import ModelStore, announce_worker
 from ct.rollout.process import started_at
 from serving.table import ServedModel
 from serving.version import LoadedVersion, load_version
@@ -47,7 +47,7 @@ class Follower:
 
     def start(self) -> None:
         """Load what should serve, then follow in the background."""
-        self._home.models.mkdir(parents=True, exist_ok=True)
+        announce_worker(self._home, _worker_state(0, None, None))
         self._catch_up()
         self._thread.start()
 
@@ -114,19 +114,22 @@ class Follower:
 
     @staticmethod
     def _report(store: ModelStore, desired: DesiredState, current: ServedModel | None, error: str | None) -> None:
-        began = started_at(os.getpid())
-        if began is None:
-            raise RuntimeError("this process cannot find itself in /proc")
-        store.report_worker(
-            WorkerState(
-                pid=os.getpid(),
-                started_at=began,
-                generation=desired.generation,
-                serving=current.serving.version if current else None,
-                loaded=tuple(sorted(current.loaded)) if current else (),
-                error=error,
-            )
-        )
+        store.report_worker(_worker_state(desired.generation, current, error))
+
+
+def _worker_state(generation: int, current: ServedModel | None, error: str | None) -> WorkerState:
+    """This process, and what it has of one model."""
+    began = started_at(os.getpid())
+    if began is None:
+        raise RuntimeError("this process cannot find itself in /proc")
+    return WorkerState(
+        pid=os.getpid(),
+        started_at=began,
+        generation=generation,
+        serving=current.serving.version if current else None,
+        loaded=tuple(sorted(current.loaded)) if current else (),
+        error=error,
+    )
 
 
 def _loaded(current: ServedModel | None, version: int) -> LoadedVersion | None:

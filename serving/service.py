@@ -56,4 +56,5 @@ class Predictor:
         self._follower.stop()
 
 
-Serving: Service[Any] = FrontedService(name="Serving", config={"traffic": {"timeout": 60}}, inner=Predictor)
+# mypy runs where BentoML is not installed and so knows no fields.
+Serving = FrontedService(name="Serving", config={"traffic": {"timeout": 60}}, inner=Predictor)  # type: ignore[call-arg]

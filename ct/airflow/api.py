@@ -129,14 +129,6 @@ class AirflowApi:
         }
         return int(self._call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body)["total_entries"])
 
-    def delete_run(self, dag_id: str, run_id: str) -> None:
-        """Delete a run from Airflow; its running task is killed. The ledger closes it when the next run claims.
-
-        Raises:
-            OrchestratorError: Airflow refused, knows no such run, or did not answer.
-        """
-        self._call("DELETE", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
-
     def backfill(self, dag_id: str, begin: datetime, end: datetime) -> int:
         """Run a scheduled DAG for past dates, one run at a time. Returns the backfill's id.
 

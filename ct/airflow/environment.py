@@ -86,6 +86,8 @@ def airflow_environment(home: Home, settings: Settings) -> dict[str, str]:
     return {
         "AIRFLOW_HOME": str(home.airflow),
         "CT_HOME": str(home.root),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
         **{PREFIX + key.upper(): str(value) for key, value in stored.items()},
         **{f"AIRFLOW__{key}": value for key, value in {**_FIXED, **variable}.items()},
     }

@@ -28,7 +28,7 @@ def models(name: str | None, as_json: bool) -> None:  # noqa: FBT001
 
     home = Home.from_environment()
     home.check_layout()
-    known = sorted(path.name for path in home.models.iterdir() if path.is_dir())
+    known = sorted(path.name for path in home.models.iterdir() if (path / "desired.json").exists())
     if name is not None and name not in known:
         raise ConfigError(f'There is no model "{name}" (models: {", ".join(known) or "none yet"}).', name=name)
     found = [_describe(ModelStore(home, each)) for each in ([name] if name else known)]

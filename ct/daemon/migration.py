@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import IO, TYPE_CHECKING
 
 from ct.daemon.programs import MIGRATION_LOCK
-from ct.daemon.sweep import INSTANCE
+from ct.daemon.sweep import marking
 from ct.errors import DaemonError
 from ct.home import write_atomically
 
@@ -57,7 +57,7 @@ def migrate(home: Home, command: Sequence[str], environment: Mapping[str, str]) 
         done = subprocess.run(
             command,
             cwd=home.airflow,
-            env={**environment, INSTANCE: home.instance},
+            env={**environment, **marking(home.instance)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

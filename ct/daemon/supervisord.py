@@ -49,7 +49,7 @@ def start(home: Home) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(home.run / config.CONFIG_FILE)],
         cwd=home.root,
-        env={**inherited, "CT_HOME": str(home.root), sweep.INSTANCE: home.instance},
+        env={**inherited, "CT_HOME": str(home.root), **sweep.marking(home.instance)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

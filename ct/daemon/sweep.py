@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 INSTANCE = "CT_INSTANCE"
 PROGRAM = "CT_PROGRAM"
+KEEP_ENVIRON = {"SPT_NOENV": "1"}
+"""Airflow renames its processes with setproctitle, which writes over what /proc/<pid>/environ shows unless told not to."""
 GRACE_S = 3.0
 """Between SIGTERM and SIGKILL. What is swept had its orderly stop already, or its parent was killed."""
 KILL_WAIT_S = 10.0
@@ -35,6 +37,11 @@ class Swept:
     command: str
     killed: bool
     """True when it did not heed SIGTERM."""
+
+
+def marking(instance: str) -> dict[str, str]:
+    """The variables to start a process with so that a sweep of that instance finds it and its descendants."""
+    return {INSTANCE: instance, **KEEP_ENVIRON}
 
 
 def marked(marks: dict[str, str]) -> list[int]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from ct.home import Home
 
+PRESENCE = ".workers"
+"""Beside the models: a file for each serving worker that runs."""
 SAME_START_S = 5.0
 """A pid whose process began this close to what the worker wrote is that worker; the kernel's clock has ticks of 10 ms, and the
 boot time that it is counted from may be corrected."""
@@ -85,8 +87,13 @@ class ModelStore:
             os.fsync(file.fileno())
 
     def live_workers(self) -> tuple[WorkerState, ...]:
-        """What each serving worker that runs now has loaded."""
-        return tuple(worker for worker in self._worker_files() if _is_alive(worker))
+        """What each serving worker that runs now has loaded of this model.
+
+        A worker that runs and has not dealt with this model yet counts too, with generation 0.
+        """
+        reported = {worker.pid: worker for worker in _workers_in(self.root / "workers") if _is_alive(worker)}
+        present = {worker.pid: worker for worker in _workers_in(self.root.parent / PRESENCE) if _is_alive(worker)}
+        return tuple({**present, **reported}.values())
 
     def report_worker(self, state: WorkerState) -> None:
         """Say what a serving worker has loaded; called by that worker."""
@@ -124,13 +131,6 @@ class ModelStore:
             except ValidationError:
                 continue  # cut off by a crash; the next change wrote on a line of its own
 
-    def _worker_files(self) -> Iterator[WorkerState]:
-        for path in sorted((self.root / "workers").glob("[0-9]*.json")):
-            try:
-                yield WorkerState.model_validate_json(path.read_text(encoding="utf-8"))
-            except FileNotFoundError:
-                continue  # its worker ended between the listing and the look
-
     def _unknown(self, version: int, reason: str) -> UnknownVersionError:
         desired = self.desired()
         serving = f"Version {desired.version} is still serving" if desired else "Nothing serves yet"
@@ -142,6 +142,18 @@ class ModelStore:
         )
 
 
+def announce_worker(home: Home, state: WorkerState) -> None:
+    """Say that a serving worker runs, before it has dealt with any model; called by that worker.
+
+    Files of workers that have ended are removed.
+    """
+    folder = home.models / PRESENCE
+    write_atomically(folder / f"{state.pid}.json", state.model_dump_json())
+    for worker in _workers_in(folder):
+        if not _is_alive(worker):
+            (folder / f"{worker.pid}.json").unlink(missing_ok=True)
+
+
 def tree_sha256(folder: Path) -> str:
     """One hash over the sorted relative paths and the bytes of every file below a folder."""
     digest = hashlib.sha256()
@@ -150,6 +162,14 @@ def tree_sha256(folder: Path) -> str:
         digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
+
+
+def _workers_in(folder: Path) -> Iterator[WorkerState]:
+    for path in sorted(folder.glob("[0-9]*.json")):
+        try:
+            yield WorkerState.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue  # its worker ended between the listing and the look
 
 
 def _is_alive(worker: WorkerState) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
 from airflow_stack import APPROVED, REFUSED
 
+from ct.contracts import TriggerKind
+from ct.errors import OrchestratorError
 from ct.triggers.records import EventOutcome, RunStatus, SpanState
 
 if TYPE_CHECKING:
@@ -155,13 +158,15 @@ def test_a_manual_run_without_news_is_skipped_and_a_forced_one_runs(stack: Stack
     assert run.window[-1] == "2013-06"
 
 
-def test_a_killed_scheduler_leaves_a_run_that_the_next_claim_closes(stack: Stack) -> None:
-    """A span whose run was deleted in Airflow is claimed by the next run; the old one is failed in the ledger."""
+def test_a_run_that_is_gone_from_airflow_is_closed_by_the_next_claim(stack: Stack) -> None:
+    """Its last task never ran, yet its span is claimed by the next run; the ledger has the old run as failed."""
     stack.answers({**APPROVED, "Trainer": {"ok": True, "seconds": 30}})
     stack.land("tiny", "2013-07", "a\n7\n")
     lost = stack.until("run", lambda: run_of(stack, "2013-07"))
     stack.until("Trainer", lambda: states(stack, lost).get("Trainer") == "running", timeout_s=60)
-    stack.api.delete_run("tiny", lost.airflow_run_id)
+    path = f"/api/v2/dags/tiny/dagRuns/{lost.airflow_run_id}"
+    stack.api._call("PATCH", path, json={"state": "failed"})
+    stack.api._call("DELETE", path)
     stack.answers(APPROVED)
     stack.land("tiny", "2013-08", "a\n8\n")
     run = ended(stack, "2013-08", RunStatus.APPROVED)
@@ -169,6 +174,16 @@ def test_a_killed_scheduler_leaves_a_run_that_the_next_claim_closes(stack: Stack
     closed = stack.ledger.run(lost.run_id)
     assert closed is not None
     assert closed.status is RunStatus.FAILED
+
+
+def test_a_scheduled_pipeline_is_backfilled_with_what_had_been_seen_by_then(stack: Stack) -> None:
+    """Airflow accepts the backfill; a date before any span was seen is a skipped run that says so."""
+    stack.deploy("weekly", schedule="0 9 * * FRI", timezone="America/New_York")
+    stack.until("the DAG", lambda: _dag_is_there(stack, "weekly"))
+    stack.api.backfill("weekly", datetime(2024, 1, 1, tzinfo=timezone.utc), datetime(2024, 1, 8, tzinfo=timezone.utc))
+    (run,) = stack.until("backfill", lambda: stack.ledger.runs("weekly"))
+    assert (run.trigger, run.status) == (TriggerKind.BACKFILL, RunStatus.SKIPPED)
+    assert run.message == "no span has landed yet"
 
 
 def test_a_broken_spec_is_an_import_error_and_the_others_run_on(stack: Stack) -> None:
@@ -182,11 +197,9 @@ def test_a_broken_spec_is_an_import_error_and_the_others_run_on(stack: Stack) ->
     assert ended(stack, "2013-09", RunStatus.APPROVED, RunStatus.FAILED).status is RunStatus.APPROVED
 
 
-def _dag_is_there(stack: Stack) -> bool:
-    from ct.errors import OrchestratorError  # noqa: PLC0415
-
+def _dag_is_there(stack: Stack, pipeline: str = "tiny") -> bool:
     try:
-        stack.api.dag_runs("tiny")
+        stack.api.dag_runs(pipeline)
     except OrchestratorError:
         return False
     return True

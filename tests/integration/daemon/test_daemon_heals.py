@@ -25,14 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-WEB = """
+WEB = '''
 import http.server, signal, subprocess, sys
-# A child that ignores SIGTERM in a session of its own, as Airflow's LocalExecutor workers are.
-subprocess.Popen([sys.executable, "-c", "import signal,time; signal.signal(15, signal.SIG_IGN); time.sleep(300)"],
-                 start_new_session=True)
+# A child that ignores SIGTERM, renames itself over its environment and has a session of its own: Airflow's
+# LocalExecutor workers do the first two.
+CHILD = """
+import signal, time, setproctitle
+signal.signal(15, signal.SIG_IGN)
+setproctitle.setproctitle("renamed " * 4000)
+print("child renamed", flush=True)
+time.sleep(300)
+"""
+subprocess.Popen([sys.executable, "-c", CHILD], start_new_session=True, stdout=subprocess.PIPE).stdout.readline()
 print("web begins", flush=True)
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()
-"""
+'''
 
 
 @pytest.fixture

@@ -84,6 +84,23 @@ def test_a_file_that_grows_starts_settling_anew(watched: Watched) -> None:
     assert watched.after(SETTLE_S) == ["jan"]
 
 
+def test_a_file_that_is_written_to_while_it_is_hashed_is_not_recorded(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hash would be of bytes that no longer are; it settles again and is hashed again."""
+
+    def hash_slowly(path: Path) -> str:
+        monkeypatch.undo()
+        watched.write(path.name, "a\n1\n2\n")
+        return "stale"
+
+    monkeypatch.setattr("ct.airflow.scan.sha256_of", hash_slowly)
+    assert watched.landed("jan.csv") == []
+    assert watched.outcomes() == []
+    assert watched.after(0) + watched.after(SETTLE_S) == ["jan"]
+    assert watched.ledger.spans("p")[0].span.sha256 != "stale"
+
+
 def test_a_half_written_file_waits_and_is_written_down_when_it_stays_so(watched: Watched) -> None:
     """It is never announced; after a while `ct status` can say why; when it is whole it is announced."""
     assert watched.landed("jan.csv", "a\n1") == []

@@ -7,10 +7,12 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from ct.contracts import TriggerKind
 from ct.errors import CTError
 from ct.home import Home
+from ct.triggers import schema
 from ct.triggers.claims import Ask
 from ct.triggers.ledger import Ledger, SeenFile
 from ct.triggers.records import EventOutcome, RunStatus, SpanState
@@ -248,6 +250,8 @@ def test_a_revision_that_lands_during_a_run_supersedes_when_the_run_ends(ledger:
     run_id = claim(ledger, "r1").run_id
     land(ledger, "jan", "b")
     ledger.finish_run(run_id, RunStatus.APPROVED)
+    rows = ledger._read(sa.select(schema.spans.c.state).order_by(schema.spans.c.revision))
+    assert [row["state"] for row in rows] == ["superseded", "waiting"]
     got = claim(ledger, "r2")
     assert [(span.revision, span.sha256) for span in got.window] == [(2, "b")]
 
