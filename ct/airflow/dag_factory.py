@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, TaskGroup, TriggerRule
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ct.contracts import DeployedSpec, NodeSpec
     from ct.home import Home
 
-SCHEDULED_SINCE = datetime(2020, 1, 1, tzinfo=timezone.utc)
-"""Backfills may reach back to here. A fixed date: one that moved would make a new DAG version at every parse."""
 LONGEST_RETRY_DELAY = timedelta(minutes=10)
 OWN_RETRIES, OWN_RETRY_DELAY, OWN_TIMEOUT = 3, timedelta(seconds=3), timedelta(minutes=5)
 """For `claim` and `finish`: they write a few rows and talk to MLflow."""
@@ -64,7 +62,7 @@ def build_dag(home: Home, spec: DeployedSpec) -> DAG:
         doc_md=spec.readme,
         tags={"ct", *config.tags},
         schedule=_schedule(home, config),
-        start_date=SCHEDULED_SINCE,
+        start_date=None,  # with a date in the past, Airflow would run the last missed schedule as soon as it is deployed
         catchup=False,
         max_active_runs=1,
         default_args={"owner": config.owner},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct.sources.folder import FolderSource, LandedFile, Settling, incomplete_reason, sha256_of
@@ -11,7 +12,6 @@ from ct.triggers.records import EventOutcome, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ct.contracts import Span
 
@@ -20,6 +20,7 @@ INCOMPLETE_AFTER_S = 30.0
 ANNOUNCE_AGAIN_S = 30.0
 """An announcement that started no run is repeated: Airflow may have lost it, or the DAG was paused."""
 
+INCOMPLETE = EventOutcome.INCOMPLETE
 log = logging.getLogger(__name__)
 
 
@@ -45,6 +46,7 @@ class Scanner:
         self._dealt_with: set[LandedFile] = set()
         self._incomplete_since: dict[LandedFile, float] = {}
         self._unreadable: str | None = None
+        self._incomplete = {Path(event.uri) for event in ledger.unsettled(pipeline) if event.outcome is INCOMPLETE}
         self._announce_at: float | None = None  # None before the first look: what the last watcher left is announced
 
     def look(self) -> tuple[Span, ...]:
@@ -73,6 +75,9 @@ class Scanner:
         self._say_unreadable(None if self._source.path.is_dir() else "it does not exist")
         self._dealt_with.intersection_update(found)
         self._incomplete_since = {file: since for file, since in self._incomplete_since.items() if file in found}
+        for path in self._incomplete - {file.path for file in found}:
+            self._incomplete.remove(path)
+            self._note(path.stem, EventOutcome.GONE, f"{path.name} was incomplete and is gone", path)
         return [file for file in self._settling.settled(found, now_s) if file not in self._dealt_with]
 
     def _record(self, file: LandedFile, now_s: float) -> Span | None:
@@ -93,6 +98,7 @@ class Scanner:
         if (after.st_size, after.st_mtime_ns) != (file.size_bytes, file.mtime_ns):
             return None  # written to while it was hashed: it settles again
         self._dealt_with.add(file)
+        self._incomplete.discard(file.path)
         seen = SeenFile(file.name, str(file.path), self._source.format, file.size_bytes, file.mtime_ns)
         landing = self._ledger.record_landing(self._pipeline, seen, sha256)
         log.info("%s: %s is %s", self._pipeline, file.path.name, landing.kind.value)
@@ -103,7 +109,8 @@ class Scanner:
         since = self._incomplete_since.setdefault(file, now_s)
         if now_s - since >= INCOMPLETE_AFTER_S:
             message = f"{file.path.name} is not picked up: {reason}"
-            self._note(file.name, EventOutcome.INCOMPLETE, message, file.path)
+            self._note(file.name, INCOMPLETE, message, file.path)
+            self._incomplete.add(file.path)
 
     def _say_unreadable(self, reason: str | None) -> None:
         """Written down when it changes, not at every look."""

@@ -200,7 +200,15 @@ class Ledger:
         events = schema.events
         query = sa.select(events).order_by(events.c.id.desc()).limit(limit)
         rows = self._read(query if pipeline is None else query.where(events.c.pipeline == pipeline))
-        return tuple(EventRecord(**{name: row[name] for name in EventRecord.model_fields}) for row in rows)
+        return tuple(_event_record(row) for row in rows)
+
+    def unsettled(self, pipeline: str) -> tuple[EventRecord, ...]:
+        """What waits for somebody: files that stay incomplete, a folder that cannot be read. Oldest first."""
+        events = schema.events
+        newest = sa.select(sa.func.max(events.c.id)).where(events.c.pipeline == pipeline).group_by(events.c.uri)
+        open_outcomes = (EventOutcome.INCOMPLETE.value, EventOutcome.UNREADABLE.value)
+        query = sa.select(events).where(events.c.id.in_(newest), events.c.outcome.in_(open_outcomes))
+        return tuple(_event_record(row) for row in self._read(query.order_by(events.c.id)))
 
     def runs(self, pipeline: str | None = None, limit: int = 100) -> tuple[RunRecord, ...]:
         """Runs, newest first."""
@@ -247,6 +255,10 @@ class Ledger:
                 mtime_ns=file.mtime_ns,
             )
         )
+
+
+def _event_record(row: Mapping[str, Any]) -> EventRecord:
+    return EventRecord(**{name: row[name] for name in EventRecord.model_fields})
 
 
 def _same_bytes(record: SpanRecord, name: str, sha256: str) -> bool:

@@ -32,6 +32,8 @@ class EventOutcome(str, Enum):
     REVISION = "revision"
     DUPLICATE = "duplicate"
     INCOMPLETE = "incomplete"
+    GONE = "gone"
+    """A file that was incomplete was taken away."""
     UNREADABLE = "unreadable"
     READABLE = "readable"
 

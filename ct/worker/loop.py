@@ -87,7 +87,9 @@ class Server:
                     self._release()
                     return reason
             for key, mask in self._selector.select(self._wait_s()):
-                key.data(mask)
+                # A handler may have closed what a later event of this round is about, and its number may be taken anew.
+                if self._selector.get_map().get(key.fd) is key:
+                    key.data(mask)
             self._enforce_deadlines()
         self._release()
         return None

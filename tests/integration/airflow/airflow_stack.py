@@ -172,6 +172,10 @@ class Stack:
         unfinished.rename(path)
         return time.time()
 
+    def node_processes(self) -> list[psutil.Process]:
+        """The stand-ins that run now."""
+        return [process for process in psutil.process_iter() if _runs_a_node(process, self.home)]
+
     def until(self, what: str, found: Callable[[], Any], timeout_s: float = 60.0) -> Any:
         """Poll until `found` gives something true."""
         deadline = time.monotonic() + timeout_s
@@ -223,6 +227,13 @@ def _healthy(api: AirflowApi) -> bool:
     try:
         return set(api.health().values()) == {"healthy"}
     except OrchestratorError:
+        return False
+
+
+def _runs_a_node(process: psutil.Process, home: Home) -> bool:
+    try:
+        return any(part.startswith(str(home.runs)) and part.endswith(".job.json") for part in process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
         return False
 
 

@@ -158,22 +158,19 @@ def test_a_manual_run_without_news_is_skipped_and_a_forced_one_runs(stack: Stack
     assert run.window[-1] == "2013-06"
 
 
-def test_a_run_that_is_gone_from_airflow_is_closed_by_the_next_claim(stack: Stack) -> None:
-    """Its last task never ran, yet its span is claimed by the next run; the ledger has the old run as failed."""
-    stack.answers({**APPROVED, "Trainer": {"ok": True, "seconds": 30}})
+def test_a_run_that_somebody_fails_is_closed_and_its_node_ended(stack: Stack) -> None:
+    """Marking a run as failed in Airflow kills its node; its span goes to the next run."""
+    stack.answers({**APPROVED, "Trainer": {"ok": True, "seconds": 60}})
     stack.land("tiny", "2013-07", "a\n7\n")
-    lost = stack.until("run", lambda: run_of(stack, "2013-07"))
-    stack.until("Trainer", lambda: states(stack, lost).get("Trainer") == "running", timeout_s=60)
-    path = f"/api/v2/dags/tiny/dagRuns/{lost.airflow_run_id}"
-    stack.api._call("PATCH", path, json={"state": "failed"})
-    stack.api._call("DELETE", path)
+    stopped = stack.until("run", lambda: run_of(stack, "2013-07"))
+    stack.until("Trainer", lambda: states(stack, stopped).get("Trainer") == "running")
+    stack.api._call("PATCH", f"/api/v2/dags/tiny/dagRuns/{stopped.airflow_run_id}", json={"state": "failed"})
+    assert ended(stack, "2013-07", RunStatus.FAILED).run_id == stopped.run_id
+    assert airflow_run(stack, stopped).state == "failed"
+    stack.until("no node left", lambda: not stack.node_processes())
     stack.answers(APPROVED)
     stack.land("tiny", "2013-08", "a\n8\n")
-    run = ended(stack, "2013-08", RunStatus.APPROVED)
-    assert run.spans == ("2013-07", "2013-08")
-    closed = stack.ledger.run(lost.run_id)
-    assert closed is not None
-    assert closed.status is RunStatus.FAILED
+    assert ended(stack, "2013-08", RunStatus.APPROVED).spans == ("2013-07", "2013-08")
 
 
 def test_a_scheduled_pipeline_is_backfilled_with_what_had_been_seen_by_then(stack: Stack) -> None:

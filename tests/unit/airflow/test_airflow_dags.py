@@ -166,6 +166,17 @@ def test_a_scheduled_pipeline_can_be_backfilled(home: Home) -> None:
     assert len(list(restored.iter_dagrun_infos_between(begin, end))) == 4
 
 
+def test_a_schedule_does_not_run_as_soon_as_it_is_deployed(home: Home) -> None:
+    """The first scheduled run is the next one, not the last one that was missed."""
+    from airflow.serialization.serialized_objects import DagSerialization  # noqa: PLC0415
+
+    deploy(home, "cron", trigger={"schedule": "0 9 * * FRI", "on_data": False})
+    restored = DagSerialization.from_dict(DagSerialization.to_dict(the_dag(home)))
+    first = restored.next_dagrun_info(last_automated_run_info=None)
+    assert first is not None
+    assert first.run_after > datetime.now(timezone.utc)
+
+
 def test_a_broken_spec_names_its_pipeline_and_leaves_the_others(home: Home) -> None:
     """Each broken spec is a reason of its own."""
     deploy(home, "good")

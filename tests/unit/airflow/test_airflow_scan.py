@@ -108,8 +108,22 @@ def test_a_half_written_file_waits_and_is_written_down_when_it_stays_so(watched:
     assert watched.after(INCOMPLETE_AFTER_S) == []
     assert watched.after(1) == []
     assert watched.outcomes() == [EventOutcome.INCOMPLETE]
-    assert "no line end" in watched.ledger.events("p")[0].message
+    (event,) = watched.ledger.unsettled("p")
+    assert "no line end" in event.message
     assert watched.landed("jan.csv", "a\n1\n") == ["jan"]
+    assert watched.ledger.unsettled("p") == ()
+
+
+def test_an_incomplete_file_that_is_taken_away_waits_for_nobody(watched: Watched) -> None:
+    """Also when the triggerer was restarted in between."""
+    watched.landed("jan.csv", "a\n1")
+    watched.after(INCOMPLETE_AFTER_S)
+    watched.after(1)
+    assert len(watched.ledger.unsettled("p")) == 1
+    watched.scanner = watched.new_scanner()
+    (watched.folder / "jan.csv").unlink()
+    watched.after(1)
+    assert watched.ledger.unsettled("p") == ()
 
 
 def test_an_empty_file_is_announced_so_that_a_run_refuses_it(watched: Watched) -> None:

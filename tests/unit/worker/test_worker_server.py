@@ -198,3 +198,10 @@ def test_line_buffer_joins_and_cuts() -> None:
     assert lines.rest() == [b"x"]
     assert lines.rest() == []
     assert os.linesep == "\n"
+
+
+def test_output_and_end_in_one_moment_are_both_taken(worker: Worker) -> None:
+    """A job whose last line and end arrive together loses neither, and the server goes on, however often it happens."""
+    for number in range(80):
+        assert worker.run("say", str(number)) == (0, None, [str(number)])
+    assert ping(worker.socket, 5).pid == worker.process.pid
