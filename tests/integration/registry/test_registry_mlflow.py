@@ -8,9 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -19,6 +19,9 @@ from mlflow import MlflowClient
 from ct.contracts import DeployedSpec, RunRequest, Span, TriggerKind
 from ct.errors import RegistryError
 from ct.registry import MlflowRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 START_TIMEOUT_S = 90
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
@@ -35,6 +38,7 @@ SPEC = DeployedSpec(
 
 
 def request(run_id: str) -> RunRequest:
+    """A run's request, of one span."""
     span = Span(
         pipeline="trips", name="2013-01", revision=1, sha256="aa", uri="/x", format="csv", size_bytes=1, seen_at=NOW
     )
@@ -54,6 +58,7 @@ def request(run_id: str) -> RunRequest:
 
 
 def free_port() -> int:
+    """A port that nothing listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -88,6 +93,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def healthy(url: str) -> bool:
+    """Whether the server answers."""
     try:
         return httpx.get(url).status_code == 200
     except httpx.TransportError:
@@ -143,7 +149,10 @@ def test_the_alias_champion_names_what_serves(url: str, tmp_path: Path) -> None:
         registry.register("other", run_id, "model", description="good")
     for version in (2, 1):
         registry.point_champion("other", version)
-    assert [(version.version, version.aliases) for version in registry.versions("other")] == [(1, ("champion",)), (2, ())]
+    assert [(version.version, version.aliases) for version in registry.versions("other")] == [
+        (1, ("champion",)),
+        (2, ()),
+    ]
 
 
 def test_a_version_that_does_not_exist_cannot_be_champion(url: str) -> None:

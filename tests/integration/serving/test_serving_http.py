@@ -11,10 +11,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -24,6 +23,9 @@ from ct.contracts import Feature, Outcome, Verdict, VersionManifest
 from ct.errors import RolloutError
 from ct.home import Home
 from ct.rollout import ModelStore, apply, plan_rollback, plan_rollout, tree_sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 START_TIMEOUT_S = 90
 SWAPS = 20
@@ -81,6 +83,7 @@ def stage(store: ModelStore, folder: Path, version: int, factor: float, *, claim
 
 
 def roll_out(store: ModelStore, version: int) -> int:
+    """Roll a version out; how many workers answered."""
     plan = plan_rollout(
         store.name, version, desired=store.desired(), history=store.history(), versions=store.versions(), keep=3
     )
@@ -88,6 +91,7 @@ def roll_out(store: ModelStore, version: int) -> int:
 
 
 def roll_back(store: ModelStore, to: int | None = None) -> int:
+    """Roll back; how many workers answered."""
     plan = plan_rollback(
         store.name, to, desired=store.desired(), history=store.history(), versions=store.versions(), keep=3
     )
@@ -96,6 +100,7 @@ def roll_back(store: ModelStore, to: int | None = None) -> int:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home for this module's server."""
     return Home(tmp_path_factory.mktemp("serving") / "home").create()
 
 
@@ -144,6 +149,7 @@ def store(home: Home, client: httpx.Client, tmp_path_factory: pytest.TempPathFac
 
 
 def await_true(condition: Callable[[], bool], timeout_s: float) -> None:
+    """Wait for a condition."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -151,6 +157,7 @@ def await_true(condition: Callable[[], bool], timeout_s: float) -> None:
 
 
 def answers(client: httpx.Client) -> bool:
+    """Whether the server is up."""
     try:
         return client.get("/livez").status_code == 200
     except httpx.TransportError:
@@ -158,6 +165,7 @@ def answers(client: httpx.Client) -> bool:
 
 
 def predict(client: httpx.Client, path: str = "/v1/models/trips:predict", **body: Any) -> httpx.Response:
+    """Ask for a prediction of ROW, or of a body."""
     return client.post(path, json=body or {"instances": [ROW]})
 
 
@@ -200,7 +208,7 @@ def test_bentomls_own_route_answers_the_same(client: httpx.Client, store: ModelS
         ("GET", "/v1/nothing", b"", 404, "no such path"),
     ],
 )
-def test_wrong_requests_are_told_what_is_wrong(  # noqa: PLR0913
+def test_wrong_requests_are_told_what_is_wrong(
     client: httpx.Client, store: ModelStore, method: str, path: str, body: bytes, status: int, message: str
 ) -> None:
     """The status is right and the body is a JSON error that names the problem."""
@@ -254,7 +262,7 @@ def test_a_damaged_version_is_not_served(client: httpx.Client, store: ModelStore
     content = damaged.read_bytes()
     damaged.unlink()  # the file is a link into the source folder
     damaged.write_bytes(content[: len(content) // 2])
-    with pytest.raises(RolloutError, match="version 4 does not load.*Version 2 is still serving"):
+    with pytest.raises(RolloutError, match=r"version 4 does not load.*Version 2 is still serving"):
         roll_out(store, 4)
     assert predict(client).headers["ct-model-version"] == "2"
     assert json.loads((store.root / "desired.json").read_text())["version"] == 2

@@ -40,7 +40,7 @@ def test_a_damaged_marker_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_a_folder_that_is_no_home_says_what_to_do(tmp_path: Path) -> None:
     """A command in the wrong folder hears of `ct up`."""
-    with pytest.raises(HomeError, match="is not set up. Run `ct up`"):
+    with pytest.raises(HomeError, match=r"is not set up. Run `ct up`"):
         Home(tmp_path).check_layout()
 
 
@@ -51,7 +51,7 @@ def test_a_full_disk_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "mkdir", full)
-    with pytest.raises(HomeError, match="cannot be written: No space left on device. Nothing was started"):
+    with pytest.raises(HomeError, match=r"cannot be written: No space left on device. Nothing was started"):
         Home(tmp_path / "home").create()
 
 

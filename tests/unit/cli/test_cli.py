@@ -20,10 +20,12 @@ FLIGHTS = Path(__file__).resolve().parents[3] / "pipelines" / "flights"
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
+    """An empty home."""
     return Home(tmp_path / "home").create()
 
 
 def ct(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `ct` against a home, with MLflow out of reach."""
     environment = {**os.environ, "CT_HOME": str(home.root), "CT_MLFLOW_URL": "http://127.0.0.1:1"}
     command = [sys.executable, "-m", "ct.cli.main", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
@@ -100,7 +102,10 @@ def test_status_is_json_for_scripts(home: Home) -> None:
     assert status["healthy"] is False
     assert status["daemon_alive"] is False
     assert status["pipelines"] == []
-    assert {"serving", "worker", "mlflow"} & {process["name"] for process in status["processes"]} >= {"serving", "worker"}
+    assert {"serving", "worker", "mlflow"} & {process["name"] for process in status["processes"]} >= {
+        "serving",
+        "worker",
+    }
 
 
 def test_a_folder_that_is_no_home_is_a_message(tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ STRICT = GateConfig(metric="auc", threshold=0.6, min_improvement=0.0)
 LENIENT = GateConfig(metric="auc", threshold=0.6, min_improvement=-0.005)
 
 
-def decide(config: GateConfig, candidate: float, champion: float | None = None, **slices: tuple[float, float]) -> Verdict:
+def decide(
+    config: GateConfig, candidate: float, champion: float | None = None, **slices: tuple[float, float]
+) -> Verdict:
+    """The verdict on an overall AUC, and on slices as (candidate, champion)."""
     new = {"overall": {"auc": candidate}, **{name: {"auc": pair[0]} for name, pair in slices.items()}}
     old = None
     if champion is not None:

@@ -6,10 +6,9 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,9 +16,14 @@ from ct.contracts import Change, DesiredState, HistoryEntry, Outcome, Verdict, V
 from ct.errors import RegistryError, RolloutError, UnknownVersionError
 from ct.home import Home
 from ct.rollout import ModelStore, announce_worker, apply, plan_rollback, plan_rollout, tree_sha256
-from ct.rollout.apply import Applied
 from ct.rollout.plan import AwaitWorkers, Desire, PointChampion, Remember, served_stack
 from ct.rollout.process import started_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ct.rollout.apply import Applied
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
@@ -48,6 +52,7 @@ def store(tmp_path: Path) -> ModelStore:
 
 
 def stage(store: ModelStore, folder: Path, version: int) -> None:
+    """Put a version's files into the store."""
     saved_model = folder / f"model{version}"
     saved_model.mkdir(exist_ok=True)
     (saved_model / "saved_model.pb").write_text(str(version))
@@ -71,6 +76,7 @@ def stage(store: ModelStore, folder: Path, version: int) -> None:
 
 
 def roll_out(store: ModelStore, version: int, registry: Registry | None = None, timeout_s: float = 10) -> Applied:
+    """Plan and apply a rollout."""
     plan = plan_rollout(
         "flights", version, desired=store.desired(), history=store.history(), versions=store.versions(), keep=3
     )
@@ -80,6 +86,7 @@ def roll_out(store: ModelStore, version: int, registry: Registry | None = None, 
 
 
 def roll_back(store: ModelStore, to: int | None = None, registry: Registry | None = None) -> Applied:
+    """Plan and apply a rollback."""
     plan = plan_rollback(
         "flights", to, desired=store.desired(), history=store.history(), versions=store.versions(), keep=3
     )
@@ -87,6 +94,7 @@ def roll_back(store: ModelStore, to: int | None = None, registry: Registry | Non
 
 
 def worker(generation: int, serving: int | None, error: str | None = None) -> WorkerState:
+    """What this process would report as a serving worker."""
     began = started_at(os.getpid())
     assert began is not None
     return WorkerState(
@@ -138,9 +146,7 @@ def test_a_rollout_is_desired_remembered_and_aliased(store: ModelStore) -> None:
     desired = store.desired()
     assert desired is not None
     assert (desired.version, desired.previous, desired.warm) == (1, None, (1,))
-    assert [(entry.change, entry.version, entry.actor) for entry in store.history()] == [
-        (Change.ROLLOUT, 1, "run r")
-    ]
+    assert [(entry.change, entry.version, entry.actor) for entry in store.history()] == [(Change.ROLLOUT, 1, "run r")]
     assert registry.champion == 1
     assert applied.workers == 0
 
@@ -215,7 +221,7 @@ def test_a_version_that_a_worker_refuses_is_reverted(store: ModelStore) -> None:
         return worker(desired.generation, 1, error)
 
     registry = Registry()
-    with answering(store, refuse_two), pytest.raises(RolloutError, match="does not load.*Version 1 is still serving"):
+    with answering(store, refuse_two), pytest.raises(RolloutError, match=r"does not load.*Version 1 is still serving"):
         roll_out(store, 2, registry)
     desired = store.desired()
     assert desired is not None
@@ -292,7 +298,7 @@ def test_staging_again_replaces_the_files(store: ModelStore, tmp_path: Path) -> 
 def test_an_unreadable_manifest_is_an_unknown_version(store: ModelStore) -> None:
     """The message names the file and what serves."""
     (store.version_path(2) / "manifest.json").write_text(json.dumps({"version": 2}))
-    with pytest.raises(UnknownVersionError, match="cannot be read.*Nothing serves yet"):
+    with pytest.raises(UnknownVersionError, match=r"cannot be read.*Nothing serves yet"):
         store.manifest(2)
 
 
@@ -300,9 +306,7 @@ def test_served_stack_forgets_what_was_rolled_back() -> None:
     """A revert or rollback drops what came after its target."""
 
     def entry(change: Change, version: int) -> HistoryEntry:
-        return HistoryEntry(
-            generation=1, change=change, version=version, previous=None, at=NOW, actor="a", reason="r"
-        )
+        return HistoryEntry(generation=1, change=change, version=version, previous=None, at=NOW, actor="a", reason="r")
 
     history = [entry(Change.ROLLOUT, 1), entry(Change.ROLLOUT, 2), entry(Change.ROLLBACK, 1), entry(Change.ROLLOUT, 3)]
     assert served_stack(history) == [1, 3]

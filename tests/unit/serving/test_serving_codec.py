@@ -20,10 +20,12 @@ ROW = {"carrier": "UA", "distance": 100.5, "weekday": 3}
 
 
 def rows(**changes: Any) -> dict[str, Any]:
+    """A row-format body whose second row has these changes."""
     return {"instances": [ROW, {**ROW, **changes}]}
 
 
 def columns(**changes: Any) -> dict[str, Any]:
+    """A column-format body with these changes."""
     return {"inputs": {"carrier": ["UA", "AA"], "distance": [1, 2.5], "weekday": [0, 6], **changes}}
 
 
@@ -97,8 +99,15 @@ def test_a_wrong_body_is_refused_with_the_place_and_what_was_expected(payload: A
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b'{"instances": [{"carrier": NaN}]}', b'{"instances": [{"distance": Infinity}]}', b"\xff\xfe", b"\x00"]
-    + [b"[" * 100_000],
+    [
+        b"",
+        b"{",
+        b'{"instances": [{"carrier": NaN}]}',
+        b'{"instances": [{"distance": Infinity}]}',
+        b"\xff\xfe",
+        b"\x00",
+        b"[" * 100000,
+    ],
     ids=["empty", "cut off", "NaN", "Infinity", "not UTF-8", "NUL", "deep"],
 )
 def test_what_is_not_json_is_refused(body: bytes) -> None:
