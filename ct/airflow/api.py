@@ -154,13 +154,17 @@ class AirflowApi:
         return tuple(str(error["stack_trace"]) for error in found)
 
     def health(self) -> dict[str, str]:
-        """Component -> `healthy`, `unhealthy` or `unknown`.
+        """Component -> `healthy`, `unhealthy` or `unknown`; `execution_api` is what tasks talk to.
+
+        The first call after a start takes some seconds: it makes the execution API ready, which the first task would
+        otherwise wait for.
 
         Raises:
             OrchestratorError: the API server did not answer.
         """
-        answer = self._send("GET", "/api/v2/monitor/health")
-        return {name: str((part or {}).get("status") or "unknown") for name, part in answer.json().items()}
+        parts = self._send("GET", "/api/v2/monitor/health").json()
+        parts["execution_api"] = self._send("GET", "/execution/health").json()
+        return {name: str((part or {}).get("status") or "unknown") for name, part in parts.items()}
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """One call as admin. A token that has run out is renewed once."""

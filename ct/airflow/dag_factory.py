@@ -86,8 +86,9 @@ def _add_tasks(spec: DeployedSpec, config: PipelineConfig) -> None:
     for node in spec.nodes:  # one call a node: wiring is what parsing spends its time on
         tasks[node.id].set_upstream([tasks[upstream] for upstream in node.upstream] or [claim])
     finish.set_upstream([tasks[node.id] for node in spec.nodes if node.id not in needed])
-    # With on_failure_fail_dagrun Airflow would take `finish` for the only leaf, and a run with a failed node for a success.
-    finish.as_teardown(setups=claim)
+    # So `finish` alone decides whether the run succeeded: Airflow would call a run that a person failed a success, once
+    # its teardown is done.
+    finish.as_teardown(setups=claim, on_failure_fail_dagrun=True)
 
 
 def _node_task(node: NodeSpec, config: PipelineConfig, group: TaskGroup) -> NodeOperator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from ct.airflow.closing import close_run
 from ct.errors import RegistryError
@@ -25,7 +25,8 @@ FINISH = "finish"
 class FinishRun(BaseOperator):
     """Last task, whatever happened before: write down how the run ended, and settle its spans.
 
-    It is a teardown, so a run whose node failed is failed, though this task succeeds.
+    It is a teardown, so it runs after failures too. Its own state is the run's: it fails, once all is written down, when the
+    run failed, and does not when the gate refused.
     """
 
     ui_color = "#e8f0fe"
@@ -50,10 +51,9 @@ class FinishRun(BaseOperator):
         for span, reason in ending.refused.items():
             self.log.error("Span %s is refused: %s", span, reason)
         if ending.status is RunStatus.FAILED:
-            self.log.error("Run %s failed: %s", run.run_id, ending.message)
             self._fail_mlflow_run(home, run, ending.message)
-        else:
-            self.log.info("Run %s: %s. %s", run.run_id, ending.status.value, ending.message)
+            raise AirflowFailException(f"Run {run.run_id} failed: {ending.message}")
+        self.log.info("Run %s: %s. %s", run.run_id, ending.status.value, ending.message)
         return {"status": ending.status.value, "message": ending.message, "version": ending.version}
 
     def _fail_mlflow_run(self, home: Home, run: RunRecord, reason: str) -> None:

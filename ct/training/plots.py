@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from ct.gate import OVERALL
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ct.contracts import Verdict
 
 CANDIDATE, CHAMPION = "#0b6e4f", "#3066be"
 DPI = 110
+COLOURS = {"train": CHAMPION, "eval": CANDIDATE}
+VALUES_SHOWN = 8
 COLUMNS = 4
 INCHES_A_ROW = 0.28
 
@@ -22,7 +27,8 @@ def plot_verdict(verdict: Verdict, path: Path) -> None:
     """The gate's metric of candidate and champion, overall and a slice, as dots on a line a slice."""
     plt = _pyplot()
     shown = [check for check in verdict.checks if check.value is not None]
-    checks = list({check.slice: check for check in shown}.values())[::-1]
+    a_slice = {check.slice: check for check in shown}
+    checks = sorted(a_slice.values(), key=lambda check: (check.slice != OVERALL, check.slice), reverse=True)
     figure, axes = plt.subplots(figsize=(7.5, 1.6 + INCHES_A_ROW * len(checks)), layout="constrained")
     for row, check in enumerate(checks):
         if check.baseline is not None:
@@ -39,17 +45,25 @@ def plot_verdict(verdict: Verdict, path: Path) -> None:
     plt.close(figure)
 
 
-def plot_features(statistics: Path, path: Path) -> None:
-    """Each feature's distribution in the train and eval splits, from TFDV's statistics."""
+def plot_features(statistics: Path, path: Path, *, leave_out: Sequence[str] = ()) -> None:
+    """Each feature's distribution in the train and eval splits, from TFDV's statistics.
+
+    Args:
+        statistics: StatisticsGen's output folder.
+        path: the PNG to write.
+        leave_out: features that have no distribution worth a look, such as a time stamp.
+    """
     plt = _pyplot()
     splits = {name: _features(statistics / f"Split-{name}" / "FeatureStats.pb") for name in ("train", "eval")}
-    names = sorted(splits["eval"])
+    names = sorted(splits["eval"].keys() - set(leave_out))
     rows = -(-len(names) // COLUMNS)
     figure, grid = plt.subplots(rows, COLUMNS, figsize=(13, 2.3 * rows), layout="constrained", squeeze=False)
     for axes, name in zip(grid.flat, names, strict=False):
-        for split, colour in (("train", CHAMPION), ("eval", CANDIDATE)):
-            if name in splits[split]:
-                _draw(axes, splits[split][name], colour, split)
+        found = {split: features[name] for split, features in splits.items() if name in features}
+        if splits["eval"][name].HasField("num_stats"):
+            _draw_numbers(axes, found)
+        else:
+            _draw_texts(axes, found)
         axes.set_title(name, fontsize=9, loc="left")
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
@@ -66,24 +80,25 @@ def _features(path: Path) -> dict[str, Any]:
     return {feature.path.step[0]: feature for feature in dataset.features}
 
 
-def _draw(axes: Any, feature: Any, colour: str, split: str) -> None:
-    if feature.HasField("num_stats"):
+def _draw_numbers(axes: Any, found: Mapping[str, Any]) -> None:
+    """A histogram a split, as steps."""
+    for split, feature in found.items():
         histogram = next(h for h in feature.num_stats.histograms if h.type == statistics_pb2.Histogram.STANDARD)
         total = sum(bucket.sample_count for bucket in histogram.buckets) or 1
-        edges = [bucket.low_value for bucket in histogram.buckets]
-        axes.step(edges, [b.sample_count / total for b in histogram.buckets], where="post", color=colour, label=split)
-    elif feature.HasField("string_stats"):
-        top = feature.string_stats.rank_histogram.buckets[:8]
+        shares = [bucket.sample_count / total for bucket in histogram.buckets]
+        edges = [*(bucket.low_value for bucket in histogram.buckets), histogram.buckets[-1].high_value]
+        axes.stairs(shares, edges, color=COLOURS[split], label=split, linewidth=1.5)
+
+
+def _draw_texts(axes: Any, found: Mapping[str, Any]) -> None:
+    """The values that are most frequent in the eval split, and their share in each."""
+    labels = [bucket.label for bucket in found["eval"].string_stats.rank_histogram.buckets[:VALUES_SHOWN]]
+    for shift, (split, feature) in zip((-0.2, 0.2), found.items(), strict=False):
+        counts = {bucket.label: bucket.sample_count for bucket in feature.string_stats.rank_histogram.buckets}
         total = feature.string_stats.common_stats.num_non_missing or 1
-        shift = -0.2 if split == "train" else 0.2
-        axes.bar(
-            [row + shift for row in range(len(top))],
-            [b.sample_count / total for b in top],
-            0.4,
-            color=colour,
-            label=split,
-        )
-        axes.set_xticks(range(len(top)), [bucket.label for bucket in top], rotation=45)
+        shares = [counts.get(label, 0) / total for label in labels]
+        axes.bar([row + shift for row in range(len(labels))], shares, 0.4, color=COLOURS[split], label=split)
+    axes.set_xticks(range(len(labels)), labels, rotation=45)
 
 
 def _pyplot() -> Any:

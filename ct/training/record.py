@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ct.contracts import Verdict
     from ct.training.run import Run
 
+EXAMPLE_ROWS = 5
+"""Rows of the input example that MLflow shows."""
 PARAMETER_CHARACTERS = 500
 """MLflow's older stores cut longer values off with an error."""
 
@@ -66,7 +68,8 @@ def write_files(run: Run, verdict: Verdict, sources: Sources, folder: Path) -> N
     shutil.copytree(run.pipeline_folder, folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "plots").mkdir()
     plots.plot_verdict(verdict, folder / "plots" / "metrics.png")
-    plots.plot_features(Path(sources.statistics), folder / "plots" / "features.png")
+    features = folder / "plots" / "features.png"
+    plots.plot_features(Path(sources.statistics), features, leave_out=(run.config.window.time_column,))
 
 
 def write_mlflow_model(folder: Path, saved_model: Path, proof: Mapping[str, Any], mlflow_run_id: str) -> None:
@@ -86,6 +89,7 @@ def write_mlflow_model(folder: Path, saved_model: Path, proof: Mapping[str, Any]
     from mlflow.models import Model, infer_signature  # noqa: PLC0415
 
     inputs = pd.DataFrame(proof["instances"])
+    inputs = inputs.astype({name: "float32" for name in inputs.select_dtypes("float64")})  # what the SavedModel takes
     outputs = pd.DataFrame({"probability": proof["predictions"]})
     model = Model(artifact_path="model", run_id=mlflow_run_id, signature=infer_signature(inputs, outputs))
     model.add_flavor(
@@ -95,8 +99,8 @@ def write_mlflow_model(folder: Path, saved_model: Path, proof: Mapping[str, Any]
         meta_graph_tags=["serve"],
         signature_def_key="serving_default",
     )
-    pyfunc.add_to_model(model, loader_module="mlflow.tensorflow", python_version="3.11")
-    example = inputs.head(5).to_dict(orient="split", index=False)
+    pyfunc.add_to_model(model, loader_module="mlflow.tensorflow")
+    example = inputs.head(EXAMPLE_ROWS).astype(object).to_dict(orient="split", index=False)
     (folder / "input_example.json").write_text(json.dumps(example), encoding="utf-8")
     model.saved_input_example_info = {
         "artifact_path": "input_example.json",

@@ -197,6 +197,9 @@ class Server:
         run = connection.run
         if run is None:
             return
+        self._say(connection, protocol.Started())
+        if connection.gone:
+            return
         try:
             job = fork_job(run, self._entry, self._descriptors())
         except OSError as error:
@@ -206,7 +209,6 @@ class Server:
         connection.job = job
         self._selector.register(job.exited, selectors.EVENT_READ, lambda _: self._on_exit(connection, job))
         self._follow_output(connection, job)
-        self._say(connection, protocol.Started(pid=job.pid))
 
     def _descriptors(self) -> list[int]:
         """What a fork must not keep: open, they would hide from a client that the server is gone."""

@@ -72,10 +72,9 @@ class Queued(Message):
 
 
 class Started(Message):
-    """The job's process exists."""
+    """The job begins. Sent before its process exists: a client that has not heard it knows that nothing ran."""
 
     kind: Literal["started"] = "started"
-    pid: int
 
 
 class Line(Message):

@@ -34,7 +34,7 @@ class Server:
             self.logins.append(json.loads(request.content))
             return httpx.Response(201, json={"access_token": TOKENS[len(self.logins) - 1]})
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if request.url.path != "/api/v2/monitor/health" and (token not in TOKENS or token in self.expired):
+        if not request.url.path.endswith("/health") and (token not in TOKENS or token in self.expired):
             return httpx.Response(401, json={"detail": "Invalid token"})
         body = json.loads(request.content) if request.content else None
         self.asked.append((request.method, request.url.path, body))
@@ -121,7 +121,8 @@ def test_a_log_is_text_whether_airflow_sends_text_or_records(tmp_path: Path) -> 
 
 def test_health_says_unknown_for_a_part_that_never_beat(tmp_path: Path) -> None:
     """Without a login: the daemon asks before anything else works."""
-    server = Server({"/api/v2/monitor/health": {"scheduler": {"status": "healthy"}, "triggerer": {"status": None}}})
+    parts = {"scheduler": {"status": "healthy"}, "triggerer": {"status": None}}
+    server = Server({"/api/v2/monitor/health": parts, "/execution/health": {"status": "healthy"}})
     with api_of(server, tmp_path) as api:
-        assert api.health() == {"scheduler": "healthy", "triggerer": "unknown"}
+        assert api.health() == {"scheduler": "healthy", "triggerer": "unknown", "execution_api": "healthy"}
     assert server.logins == []

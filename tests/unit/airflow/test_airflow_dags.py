@@ -130,13 +130,13 @@ def test_register_runs_when_refit_is_skipped_and_rollout_is_last(home: Home) -> 
     assert dag.get_task("Refit").trigger_rule == "all_success"
 
 
-def test_finish_runs_whatever_happened_and_hides_no_failure(home: Home) -> None:
-    """As a teardown it is left out when Airflow decides whether the run succeeded."""
+def test_finish_runs_whatever_happened_and_its_state_is_the_runs(home: Home) -> None:
+    """It fails when the run failed, and Airflow must not leave it out as it does with other teardowns."""
     deploy(home, "flights")
     dag = the_dag(home)
     finish = dag.get_task("finish")
     assert finish.is_teardown
-    assert not finish.on_failure_fail_dagrun
+    assert finish.on_failure_fail_dagrun
     assert dag.get_task("claim").is_setup
 
 

@@ -349,7 +349,8 @@ def test_a_cleared_node_reopens_a_run_that_had_failed(run: Run, node: Callable[[
     run.land("jan")
     request = run.claim()
     run.task_states = {"Trainer": "failed"}
-    run.finish()
+    with pytest.raises(AirflowFailException):
+        run.finish()
     assert run.states() == {"jan": SpanState.WAITING}
     execute(run)
     assert run.states() == {"jan": SpanState.CLAIMED}
@@ -374,7 +375,8 @@ def test_finish_fails_the_mlflow_run_of_a_failed_run(run: Run) -> None:
     request = run.claim()
     run.result("Trainer", ok=False, message="loss is nan")
     run.task_states = {"Trainer": "failed", "Gate": "upstream_failed"}
-    assert run.finish()["status"] == "failed"
+    with pytest.raises(AirflowFailException, match="loss is nan"):
+        run.finish()
     assert Registry.failed == [(request.mlflow_run_id, "loss is nan")]
 
 
@@ -386,7 +388,8 @@ def test_finish_refuses_the_span_that_a_node_refused(run: Run) -> None:
     facts = {"span": "bad", "reason": "no rows"}
     run.result("ExampleGen", ok=False, message="refused", error_type="SpanRefusedError", facts=facts)
     run.task_states = {"ExampleGen": "failed"}
-    run.finish()
+    with pytest.raises(AirflowFailException):
+        run.finish()
     assert run.states() == {"bad": SpanState.REFUSED, "good": SpanState.WAITING}
 
 
