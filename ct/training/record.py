@@ -15,9 +15,9 @@ from ct.training import plots
 from ct.training.evaluation import CANDIDATE, CHAMPION, read_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from ct.contracts import Verdict
+    from ct.contracts import Feature, Verdict
     from ct.training.run import Run
 
 EXAMPLE_ROWS = 5
@@ -72,7 +72,9 @@ def write_files(run: Run, verdict: Verdict, sources: Sources, folder: Path) -> N
     plots.plot_features(Path(sources.statistics), features, leave_out=(run.config.window.time_column,))
 
 
-def write_mlflow_model(folder: Path, saved_model: Path, proof: Mapping[str, Any], mlflow_run_id: str) -> None:
+def write_mlflow_model(
+    folder: Path, saved_model: Path, features: Sequence[Feature], proof: Mapping[str, Any], mlflow_run_id: str
+) -> None:
     """Write an MLflow model around the very SavedModel that will serve.
 
     ::
@@ -86,12 +88,10 @@ def write_mlflow_model(folder: Path, saved_model: Path, proof: Mapping[str, Any]
     """
     import pandas as pd  # noqa: PLC0415
     from mlflow import pyfunc, tensorflow  # noqa: PLC0415
-    from mlflow.models import Model, infer_signature  # noqa: PLC0415
+    from mlflow.models import Model  # noqa: PLC0415
 
     inputs = pd.DataFrame(proof["instances"])
-    inputs = inputs.astype({name: "float32" for name in inputs.select_dtypes("float64")})  # what the SavedModel takes
-    outputs = pd.DataFrame({"probability": proof["predictions"]})
-    model = Model(artifact_path="model", run_id=mlflow_run_id, signature=infer_signature(inputs, outputs))
+    model = Model(artifact_path="model", run_id=mlflow_run_id, signature=_signature(features))
     model.add_flavor(
         tensorflow.FLAVOR_NAME,
         saved_model_dir="saved_model",
@@ -100,7 +100,7 @@ def write_mlflow_model(folder: Path, saved_model: Path, proof: Mapping[str, Any]
         signature_def_key="serving_default",
     )
     pyfunc.add_to_model(model, loader_module="mlflow.tensorflow")
-    example = inputs.head(EXAMPLE_ROWS).astype(object).to_dict(orient="split", index=False)
+    example = inputs.head(EXAMPLE_ROWS).to_dict(orient="split", index=False)
     (folder / "input_example.json").write_text(json.dumps(example), encoding="utf-8")
     model.saved_input_example_info = {
         "artifact_path": "input_example.json",
@@ -109,6 +109,17 @@ def write_mlflow_model(folder: Path, saved_model: Path, proof: Mapping[str, Any]
     }
     shutil.copytree(saved_model, folder / "saved_model")
     model.save(str(folder / "MLmodel"))
+
+
+def _signature(features: Sequence[Feature]) -> Any:
+    """The SavedModel's signature as tensors: from columns MLflow would make every number a double."""
+    import numpy as np  # noqa: PLC0415
+    from mlflow.models import ModelSignature  # noqa: PLC0415
+    from mlflow.types import Schema, TensorSpec  # noqa: PLC0415
+
+    kinds = {"string": np.dtype(str), "float32": np.dtype(np.float32), "int64": np.dtype(np.int64)}
+    inputs: list[Any] = [TensorSpec(kinds[feature.dtype], (-1,), feature.name) for feature in features]
+    return ModelSignature(Schema(inputs), Schema([TensorSpec(kinds["float32"], (-1,), "probability")]))
 
 
 def _parameters(run: Run) -> dict[str, str]:

@@ -92,7 +92,7 @@ def Register(  # noqa: N802  TFX names components like classes
         _require_agreement(saved_model_path(model), saved_model, rows.head(AGREEMENT_ROWS))
     proof = predict_examples(saved_model, rows.head(EXAMPLE_ROWS))
     with tempfile.TemporaryDirectory() as folder:
-        record.write_mlflow_model(Path(folder), saved_model, proof, mlflow_run_id)
+        record.write_mlflow_model(Path(folder), saved_model, signature_features(saved_model), proof, mlflow_run_id)
         registry.log_files(mlflow_run_id, Path(folder), MODEL_ARTIFACT)
     version = registry.register(run.request.pipeline, mlflow_run_id, MODEL_ARTIFACT, description=decision.reason)
     registry.finish_run(mlflow_run_id)
