@@ -53,6 +53,8 @@ class Setting:
     """Rows of each month to use; None for all."""
 
     say: Callable[[str], None]
+    pipeline: Path = PROJECT / "pipelines" / PIPELINE
+    """The pipeline's folder."""
 
 
 class Stage:
@@ -117,7 +119,7 @@ def tell(setting: Setting) -> Story:
         cleanup.callback(shutil.rmtree, staged)
         cleanup.callback(stage.ct, "down")
         stage.ct("up", "--detach")
-        stage.ct("deploy", str(PROJECT / "pipelines" / PIPELINE))
+        stage.ct("deploy", str(setting.pipeline))
         traffic = cleanup.enter_context(
             Traffic(f"{stage.serving}/v1/models/{PIPELINE}:predict", _instances(spans[0])[:TRAFFIC_ROWS])
         )

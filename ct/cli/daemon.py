@@ -116,11 +116,7 @@ def pipelines_of(home: Home) -> list[dict[str, Any]]:
                 "last_run": last.model_dump(mode="json") if last else None,
                 "spans": [record.model_dump(mode="json") for record in ledger.spans(name)],
                 "quarantine": sorted(str(path) for path in quarantined.glob("*.jsonl")),
-                "unsettled": [
-                    event.model_dump(mode="json")
-                    for event in ledger.events(name)
-                    if event.outcome.value in ("incomplete", "unreadable")
-                ],
+                "unsettled": [event.model_dump(mode="json") for event in ledger.unsettled(name)],
             }
         )
     return found

@@ -25,7 +25,7 @@ AIRFLOW_PARTS = {
     "dag-processor": "dag_processor",
     "triggerer": "triggerer",
 }
-"""Component -> what Airflow's health report calls it; the API server answers the report itself."""
+"""Component -> what Airflow's health report calls it; the API server is asked for itself."""
 MIGRATION_LOCK = "airflow-migration.lock"
 
 
@@ -95,7 +95,7 @@ def _airflow(home: Home, settings: Settings, env: Mapping[str, str]) -> tuple[Pr
         Program(
             name=f"airflow-{part}",
             command=commands[part],
-            check=HttpCheck(host, settings.airflow_port, "/api/v2/monitor/health", reported_as),
+            check=_airflow_check(host, settings.airflow_port, reported_as),
             cwd=home.airflow,
             log=home.logs / f"airflow-{part}.log",
             env={**env, **NO_TRACKING},
@@ -104,6 +104,13 @@ def _airflow(home: Home, settings: Settings, env: Mapping[str, str]) -> tuple[Pr
         )
         for part, reported_as in AIRFLOW_PARTS.items()
     )
+
+
+def _airflow_check(host: str, port: int, reported_as: str | None) -> HttpCheck:
+    """A part as Airflow reports it; of the API server the API for tasks, which takes seconds to load at its first call."""
+    if reported_as is None:
+        return HttpCheck(host, port, "/execution/health")
+    return HttpCheck(host, port, "/api/v2/monitor/health", reported_as)
 
 
 def _mlflow(home: Home, settings: Settings) -> Program:

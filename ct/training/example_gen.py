@@ -32,6 +32,7 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from ct.contracts import Span
 from ct.home import write_atomically
+from ct.sources.folder import sha256_of
 from ct.sources.reader import read_span, refusal
 from ct.training.facts import report
 from ct.training.run import Run, load_run
@@ -113,6 +114,7 @@ class _Encoder:
             _log.info("span %s was encoded before", span.name)
             return Part(data, **json.loads(ready.read_text(encoding="utf-8")))
         source = Path(span.uri)
+        _require_same_bytes(source, span)
         read = read_span(
             source,
             span.format,
@@ -142,6 +144,16 @@ class _Encoder:
                 source, f"its rows span less than {window.first_span_holdout_days} days, so none can be held out"
             )
         return rows
+
+
+def _require_same_bytes(source: Path, span: Span) -> None:
+    """The run was asked to train on the bytes that landed; others under the same name are a revision, for another run."""
+    try:
+        found = sha256_of(source)
+    except OSError as error:
+        raise refusal(source, f"it cannot be read: {error.strerror or error}") from error
+    if found != span.sha256:
+        raise refusal(source, "its bytes changed after they landed; what is there now counts as a new revision")
 
 
 def _write_examples(table: pa.Table, path: Path) -> None:

@@ -185,10 +185,10 @@ def ping(worker_socket: Path, timeout_s: float) -> protocol.Pong:
         NoWorkerError: it did not answer in time.
     """
     try:
-        with _connected(worker_socket) as connection:
+        with _connected(worker_socket) as connection, connection.makefile("rb") as replies:
             connection.settimeout(timeout_s)
             connection.sendall(protocol.encode(protocol.Ping()))
-            reply = protocol.decode(connection.makefile("rb").readline())
+            reply = protocol.decode(replies.readline())
     except (OSError, protocol.ProtocolError) as error:
         raise NoWorkerError(str(error)) from error
     if not isinstance(reply, protocol.Pong):

@@ -18,9 +18,9 @@ ROWS = 4000
 
 
 @pytest.mark.timeout(900)
-def test_months_land_and_are_served_and_rolled_back(tmp_path: Path) -> None:
+def test_months_land_and_are_served_and_rolled_back(tmp_path: Path, small_flights: Path) -> None:
     """Each landing retrains, two versions are served, no request fails, the rollback answers, and nothing is left running."""
-    story = tell(Setting(Home(tmp_path / "home"), MONTHS, ROWS, print))
+    story = tell(Setting(Home(tmp_path / "home"), MONTHS, ROWS, print, small_flights))
     assert problems(story) == []
     assert [month.span for month in story.months] == ["2013-01", "2013-02"]
     first, second = story.months

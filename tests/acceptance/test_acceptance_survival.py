@@ -14,7 +14,7 @@ import pytest
 
 from ct.daemon import sweep
 from ct.home import Home
-from demo.story import PROJECT, Stage
+from demo.story import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,12 +37,12 @@ RUN_TIMEOUT_S = 400
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(tmp_path_factory: pytest.TempPathFactory, small_flights: Path) -> Iterator[Stage]:
     """`ct up` with flights deployed and a good month at hand."""
     stage = Stage(Home(tmp_path_factory.mktemp("survival") / "home"))
     try:
         stage.ct("up", "--detach")
-        stage.ct("deploy", str(PROJECT / "pipelines" / "flights"))
+        stage.ct("deploy", str(small_flights))
         yield stage
     finally:
         stage.ct("down")
