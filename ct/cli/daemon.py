@@ -20,7 +20,6 @@ SHOWN_REFUSALS = 5
 @click.option("--detach", is_flag=True, help="Return once everything is healthy; without it, Ctrl-C stops everything.")
 def up(detach: bool) -> None:  # noqa: FBT001
     """Start Airflow, MLflow, the warm worker and serving, and wait until they are healthy."""
-    from ct import daemon  # noqa: F401, PLC0415
     from ct.airflow.environment import ADMIN, admin_password  # noqa: PLC0415
     from ct.daemon.up import up as start  # noqa: PLC0415
     from ct.home import Home  # noqa: PLC0415
@@ -40,12 +39,10 @@ def up(detach: bool) -> None:  # noqa: FBT001
 
     settings = Settings.load(home)
     click.echo(f"starting in {home.root}")
-    if detach:
-        addresses(start(home, settings, detach=True, on_progress=tell))
-        return
     addresses(start(home, settings, detach=True, on_progress=tell))
-    click.echo("Ctrl-C stops everything.")
-    start(home, settings, detach=False)
+    if not detach:
+        click.echo("Ctrl-C stops everything.")
+        start(home, settings, detach=False)
 
 
 def _shown(password: str, home: Home) -> str:
