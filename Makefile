@@ -29,8 +29,9 @@ test-unit: ## tests of one room at a time; no TFX, no servers
 
 test-integration: ## tests with the real Airflow, MLflow, TFX and BentoML, one at a time
 	$(TRAINING) -m pytest tests/integration/training
+	$(TRAINING) -m pytest tests/integration/pipelines  # apart: it runs TensorFlow, and then nodes cannot be forked
 	$(SERVING) -m pytest tests/integration/serving
-	$(CONTROL) -m pytest tests/integration --ignore tests/integration/training --ignore tests/integration/serving
+	$(CONTROL) -m pytest tests/integration $(foreach room,training pipelines serving,--ignore tests/integration/$(room))
 
 test-acceptance: ## the whole story on small spans, and what must survive
 	$(CONTROL) -m pytest tests/acceptance

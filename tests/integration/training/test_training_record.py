@@ -16,12 +16,15 @@ from ct.training.run import load_run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ct.contracts import Verdict
+    from ct.training.run import Run as RunOf
+
 
 def test_metrics_of_both_models_are_logged_overall_and_a_slice(second_run: Run) -> None:
     """`auc` is the candidate's, `champion.auc` the champion's, and a slice's name stands after the metric's."""
     run = load_run(str(second_run.folder / "request.json"))
     evaluation = str(second_run.output("Evaluator", "evaluation"))
-    logged = record.values(run, second_run.verdict(), evaluation, refit=False)
+    logged = in_fork(_values, run, second_run.verdict(), evaluation)
     verdict = second_run.verdict()
     check = next(check for check in verdict.checks if check.baseline is not None and check.slice == "overall")
     assert logged["metrics"]["auc"] == pytest.approx(check.value)
@@ -53,6 +56,10 @@ def test_the_mlflow_model_predicts_what_the_saved_model_does(second_run: Run, tm
     saved_model = second_run.output("Trainer", "model") / "Format-Serving"
     predicted, expected = in_fork(_through_mlflow, saved_model, tmp_path)
     assert predicted == pytest.approx(expected, abs=1e-6)
+
+
+def _values(run: RunOf, verdict: Verdict, evaluation: str) -> dict[str, Any]:
+    return record.values(run, verdict, evaluation, refit=False)
 
 
 def _through_mlflow(saved_model: Path, folder: Path) -> tuple[list[float], list[float]]:
