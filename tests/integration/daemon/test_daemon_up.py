@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sys
@@ -136,11 +135,11 @@ def test_process_that_keeps_dying_stops_everything_again(
 def test_foreground_up_ends_everything_on_ctrl_c(home: Home, settings: Settings) -> None:
     """Without --detach, Ctrl-C stops all processes and `up` returns."""
     ready = threading.Event()
-    pid = os.getpid()
+    waiting = threading.get_ident()
 
     def interrupt() -> None:
         ready.wait(30)
-        os.kill(pid, signal.SIGINT)
+        signal.pthread_kill(waiting, signal.SIGINT)  # to this thread: threads of other tests do not block the signal
 
     thread = threading.Thread(target=interrupt)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the signal may come before `up` waits for it
