@@ -47,6 +47,7 @@ format: ## let ruff format and fix
 	.venv/bin/ruff check --fix .
 
 lock: ## compile requirements/*.in to hashed pins
+	@python3 requirements/install.py uv
 	$(COMPILE) --python-version 3.11 requirements/control.in -o requirements/control.txt
 	$(COMPILE) --python-version 3.10 --override requirements/training.overrides requirements/training.in -o requirements/training.txt
 	$(COMPILE) --python-version 3.11 requirements/serving.in -o requirements/serving.txt
