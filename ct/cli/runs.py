@@ -23,13 +23,19 @@ FOLLOW_POLL_S = 1.0
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @json_option
 def runs(pipeline: str | None, limit: int, as_json: bool) -> None:  # noqa: FBT001
-    """Runs, newest first, with what became of them; of all pipelines or of PIPELINE."""
+    """Runs, newest first, and what became of them.
+
+    Of all pipelines, or of PIPELINE.
+    """
+    from ct.deploy import deployed_spec  # noqa: PLC0415
     from ct.home import Home  # noqa: PLC0415
     from ct.triggers.ledger import Ledger  # noqa: PLC0415
 
     home = Home.from_environment()
     home.check_layout()
     found = Ledger.open(home).runs(pipeline, limit=limit)
+    if pipeline is not None and not found:
+        deployed_spec(home, pipeline)  # a name that is not deployed is more likely a typo than a pipeline without runs
     if as_json:
         print_json([run.model_dump(mode="json") for run in found])
     elif not found:
@@ -68,7 +74,7 @@ def logs(run_id: str, node: str | None, follow: bool) -> None:  # noqa: FBT001
             print_table(None, ("task", "state", "try", "seconds"), rows)
             click.echo(f"`ct logs {run_id} --node TASK` shows a log")
             return
-        _print_log(airflow, run, node, follow=follow)
+        print_log(airflow, run, node, follow=follow)
 
 
 def _seconds(task: TaskInstance) -> str | None:
@@ -77,22 +83,36 @@ def _seconds(task: TaskInstance) -> str | None:
     return f"{(task.end_date - task.start_date).total_seconds():.1f}"
 
 
-def _print_log(airflow: AirflowApi, run: RunRecord, node: str, *, follow: bool) -> None:
-    printed = 0
+def print_log(airflow: AirflowApi, run: RunRecord, node: str, *, follow: bool, poll_s: float = FOLLOW_POLL_S) -> None:
+    """Print the log of a node's newest try; with `follow` until the node has ended, each retry included.
+
+    Raises:
+        CTError: the run has no such task.
+        OrchestratorError: Airflow refused or did not answer.
+    """
+    shown_try = printed = 0
     while True:
-        tasks = airflow.task_instances(run.airflow_dag_id, run.airflow_run_id)
-        task = next((task for task in tasks if task.task_id == node or task.task_id.endswith(f".{node}")), None)
-        if task is None:
-            names = ", ".join(task.task_id for task in tasks)
-            raise CTError(f"Run {run.run_id} has no task {node}. Its tasks: {names}.", run_id=run.run_id, node=node)
-        ended = task.state in ENDED
-        if task.try_number > 0:
-            lines = airflow.task_log(run.airflow_dag_id, run.airflow_run_id, task.task_id, task.try_number).splitlines()
+        task = _find_task(airflow.task_instances(run.airflow_dag_id, run.airflow_run_id), run, node)
+        if task.try_number != shown_try:
+            if shown_try:
+                click.echo(f"-- try {task.try_number}")
+            shown_try, printed = task.try_number, 0
+        if shown_try:
+            text = airflow.task_log(run.airflow_dag_id, run.airflow_run_id, task.task_id, shown_try)
+            lines = text.splitlines()
             for line in lines[printed:]:
                 click.echo(line)
             printed = len(lines)
-        if ended or not follow:
+        if task.state in ENDED or not follow:
             if not printed:
                 click.echo(f"{node} has no log: it is {task.state or 'not started yet'}")
             return
-        time.sleep(FOLLOW_POLL_S)
+        time.sleep(poll_s)
+
+
+def _find_task(tasks: tuple[TaskInstance, ...], run: RunRecord, node: str) -> TaskInstance:
+    for task in tasks:
+        if task.task_id == node or task.task_id.endswith(f".{node}"):
+            return task
+    names = ", ".join(task.task_id for task in tasks)
+    raise CTError(f"Run {run.run_id} has no task {node}. Its tasks: {names}.", run_id=run.run_id, node=node)

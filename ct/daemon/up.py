@@ -20,7 +20,7 @@ from ct.daemon.waiting import wait_healthy
 from ct.errors import DaemonError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ct.daemon.programs import Program
     from ct.daemon.waiting import Tell
@@ -61,8 +61,32 @@ def up(home: Home, settings: Settings, *, detach: bool, on_progress: OnProgress 
         if running is None:
             running = _start(home, settings, lambda name, state: on_progress(name, state, time.monotonic() - began_s))
     if not detach:
-        _stay(home)
+        stay(home)
     return running
+
+
+def stay(home: Home, on_progress: Callable[[str], None] = lambda _: None) -> None:
+    """Stay until Ctrl-C or SIGTERM, which stop everything, or until the home was stopped from elsewhere.
+
+    Args:
+        home: One that is up.
+        on_progress: Called with a line before each step of the stop that takes time.
+
+    Raises:
+        DaemonError: supervisord died, and the sentinel gave up starting it again.
+    """
+    ask_to_stop = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ask_to_stop)
+    try:
+        while signal.sigtimedwait(ask_to_stop, FOREGROUND_POLL_S) is None:
+            history = heals.recorded(home)
+            if history and history[-1].gave_up:
+                raise DaemonError(history[-1].message, home=str(home.root))
+            if not (home.run / config.PID_FILE).exists():  # removed by an orderly stop, not by a death
+                return
+        down(home, on_progress)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _running(home: Home, settings: Settings) -> Status | None:
@@ -131,19 +155,3 @@ def _only_one(home: Home) -> Iterator[None]:
                 home=str(home.root),
             ) from error
         yield
-
-
-def _stay(home: Home) -> None:
-    """Stay until Ctrl-C or SIGTERM, which stop everything, or until the home was stopped from elsewhere."""
-    ask_to_stop = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ask_to_stop)
-    try:
-        while signal.sigtimedwait(ask_to_stop, FOREGROUND_POLL_S) is None:
-            history = heals.recorded(home)
-            if history and history[-1].gave_up:
-                raise DaemonError(history[-1].message, home=str(home.root))
-            if not (home.run / config.PID_FILE).exists():  # removed by an orderly stop, not by a death
-                return
-        down(home)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
