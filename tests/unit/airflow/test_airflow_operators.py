@@ -46,7 +46,7 @@ class Registry:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def begin_run(self, request: RunRequest, spec: DeployedSpec) -> str:  # noqa: ARG002  the registry's signature
+    def begin_run(self, request: RunRequest, spec: DeployedSpec) -> str:
         """Begin."""
         if Registry.down:
             raise RegistryError("MLflow is down.")
