@@ -206,14 +206,31 @@ class VersionManifest(Value):
     prediction_tolerance: float = Field(gt=0, description="Largest absolute difference between offline and served.")
 
 
+class Canary(Value):
+    """A version that answers a share of a model's requests, the same ones each time."""
+
+    version: int = Field(ge=1)
+    share: float = Field(gt=0, lt=1, description="Of the keys, not of the requests: 0.1 is every tenth key.")
+    key: str = Field(
+        pattern=r"^(header:[A-Za-z0-9-]+|feature:.+)$",
+        description="`header:<name>` or `feature:<name>`: what is hashed. A request without it is answered by the champion.",
+    )
+
+
 class DesiredState(Value):
-    """Which version of one model should serve. Replaced atomically; serving workers follow it."""
+    """Which versions of one model should serve. Replaced atomically; serving workers follow it."""
 
     name: str
     generation: int = Field(ge=1, description="One more at each change; workers answer with the one they reached.")
     version: int = Field(ge=1)
     previous: int | None
-    warm: tuple[int, ...] = Field(description="Versions that stay loaded, the serving one included.")
+    warm: tuple[int, ...] = Field(
+        description="Versions that stay loaded: the serving one first, then canary and shadow, then the newest that served."
+    )
+    canary: Canary | None = None
+    shadow: int | None = Field(
+        default=None, ge=1, description="A version that predicts the same rows unseen; clients never get its answers."
+    )
 
 
 class Change(str, Enum):
@@ -222,6 +239,12 @@ class Change(str, Enum):
     ROLLOUT = "rollout"
     ROLLBACK = "rollback"
     REVERT = "revert"
+    CANARY = "canary"
+    """A canary began or its share changed; `version` serves on."""
+    SHADOW = "shadow"
+    """A shadow began; `version` serves on."""
+    END = "end"
+    """Canary and shadow ended with nothing else changed."""
 
 
 class HistoryEntry(Value):
@@ -232,8 +255,10 @@ class HistoryEntry(Value):
     version: int
     previous: int | None
     at: datetime
-    actor: str = Field(description="`run <run_id>` or the user who ran the command.")
+    actor: str = Field(description="`run <run_id>`, the user who ran the command, or `token <name>`.")
     reason: str
+    canary: Canary | None = None
+    shadow: int | None = None
 
 
 class WorkerState(Value):

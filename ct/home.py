@@ -14,6 +14,7 @@
       artifacts/<p>/   TFX artifacts; metadata.db is the pipeline's ML Metadata store
       quarantine/<p>/  rows and spans that were refused, with the reason
       models/<name>/   the model store (contracts.VersionManifest)
+      predictions/<m>/ the prediction log of model <m>, Parquet
       mlflow/          mlflow.db and artifacts/
       airflow/         AIRFLOW_HOME
 """
@@ -163,6 +164,15 @@ class Home:
     @property
     def models(self) -> Path:
         return self.root / "models"
+
+    @property
+    def tokens(self) -> Path:
+        """The bearer tokens of serving, hashed."""
+        return self.secrets / "tokens.json"
+
+    def predictions(self, model: str) -> Path:
+        """The prediction log of a model."""
+        return self.root / "predictions" / model
 
     @property
     def mlflow(self) -> Path:

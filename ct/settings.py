@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path  # noqa: TC003  pydantic needs the class at run time
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ct.errors import ConfigError
 from ct.home import write_atomically
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ct.home import Home
 
 PREFIX = "CT_"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Settings(BaseModel):
@@ -38,13 +40,65 @@ class Settings(BaseModel):
     mlflow_url: str | None = None
     """An MLflow server of your own. When set, `ct up` starts none."""
 
+    serving_workers: int = Field(default=1, ge=1, le=64)
+    """Processes that answer predictions, each with every version of its own. One answers several thousand rows a second."""
+
+    serving_access: Literal["auto", "open", "tokens"] = "auto"
+    """Who may predict and read: `open`, everyone who reaches the port; `tokens`, whoever has a token of `ct token`; `auto`,
+    open on loopback and tokens elsewhere. Admin routes need a token in every case."""
+
+    serving_tls_certificate: Path | None = None
+    """PEM file with the certificate chain; with `serving_tls_key`, predictions are answered over TLS only."""
+
+    serving_tls_key: Path | None = None
+    """PEM file with the certificate's private key."""
+
+    serving_max_body_mb: float = Field(default=8.0, gt=0)
+    """MiB of a request's body; a larger one gets 413 before it is read whole."""
+
+    serving_max_rows: int = Field(default=10_000, ge=1)
+    """Rows of one request; more get 413."""
+
+    serving_max_waiting_rows: int = Field(default=20_000, ge=1)
+    """Rows that may wait in one worker for one version; past that a request gets 503 with Retry-After."""
+
+    serving_max_concurrent: int = Field(default=1_000, ge=1)
+    """Requests that one worker answers at a time; past that a request gets 429 with Retry-After."""
+
+    serving_timeout_s: float = Field(default=10.0, gt=0)
+    """Seconds a request may wait for its prediction; then it gets 503 with Retry-After."""
+
+    serving_memory_mb: float = Field(default=4096.0, gt=0)
+    """MiB that the loaded versions of one worker may take; past it the oldest warm ones are let go, never one that answers."""
+
+    access_log: bool = True
+    """Write a JSON line a request to logs/access-<pid>.jsonl, rotated."""
+
+    prediction_log_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of the requests whose rows and predictions are kept, for replays and for labels that come later."""
+
+    prediction_log_mb: float = Field(default=512.0, gt=0)
+    """MiB of a model's kept predictions; past it the oldest files go."""
+
+    @model_validator(mode="after")
+    def _a_certificate_has_its_key(self) -> Settings:
+        if (self.serving_tls_certificate is None) != (self.serving_tls_key is None):
+            raise ValueError("set both of serving_tls_certificate and serving_tls_key, or neither")
+        return self
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether predicting and reading need a token; admin routes always do."""
+        return self.serving_access == "tokens" or (self.serving_access == "auto" and self.host not in LOOPBACK)
+
     @property
     def airflow_base_url(self) -> str:
         return f"http://{self.host}:{self.airflow_port}"
 
     @property
     def serving_base_url(self) -> str:
-        return f"http://{self.host}:{self.serving_port}"
+        scheme = "https" if self.serving_tls_certificate else "http"
+        return f"{scheme}://{self.host}:{self.serving_port}"
 
     @property
     def mlflow_base_url(self) -> str:
@@ -79,4 +133,4 @@ class Settings(BaseModel):
         """Keep these settings for later commands, so that every shell talks to the same addresses."""
         import yaml  # noqa: PLC0415
 
-        write_atomically(home.root / "settings.yaml", yaml.safe_dump(self.model_dump(exclude_none=True)))
+        write_atomically(home.root / "settings.yaml", yaml.safe_dump(self.model_dump(mode="json", exclude_none=True)))
