@@ -185,6 +185,7 @@ class VersionManifest(Value):
         models/<name>/
           desired.json            DesiredState: which version should serve
           history.jsonl           one HistoryEntry a line, appended
+          change.json             the HistoryEntry of a change that is under way or was cut short
           versions/<version>/
             saved_model/          the TensorFlow SavedModel, signature `serving_default` on raw features
             examples.json         {"instances": [...], "predictions": [...]}: computed offline at evaluation

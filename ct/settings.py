@@ -84,6 +84,9 @@ class Settings(BaseModel):
     def _a_certificate_has_its_key(self) -> Settings:
         if (self.serving_tls_certificate is None) != (self.serving_tls_key is None):
             raise ValueError("set both of serving_tls_certificate and serving_tls_key, or neither")
+        for path in (self.serving_tls_certificate, self.serving_tls_key):
+            if path is not None and not path.is_absolute():
+                raise ValueError(f"{path} must be an absolute path: each process has a working directory of its own")
         return self
 
     @property

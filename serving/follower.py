@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING
 from watchfiles import watch
 
 from ct.contracts import DesiredState, WorkerState
-from ct.errors import CTError
+from ct.errors import CTError, RolloutError
 from ct.rollout import ModelStore, announce_worker
 from ct.rollout.process import started_at
 from serving.table import ServedModel
-from serving.version import LoadedVersion, load_version
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from watchfiles import Change
 
     from ct.home import Home
     from serving.table import ModelTable
+    from serving.version import LoadedVersion
 
 LOG = logging.getLogger("ct.serving")
 DEBOUNCE_MS, STEP_MS = 20, 5
@@ -36,11 +38,15 @@ class Follower:
     Args:
         home: CT_HOME; every folder under models/ with a desired.json is a model.
         table: what requests read.
+        memory_mb: MiB that all loaded versions may take; the oldest warm ones go first, and never one that answers.
+        tick: called about once a second.
     """
 
-    def __init__(self, home: Home, table: ModelTable) -> None:
+    def __init__(self, home: Home, table: ModelTable, memory_mb: float, tick: Callable[[], None]) -> None:
         self._home = home
         self._table = table
+        self._memory_mb = memory_mb
+        self._tick = tick
         self._reached: dict[str, int] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
@@ -68,7 +74,11 @@ class Follower:
             raise_interrupt=False,
         )
         for _ in changes:
-            self._catch_up()
+            try:
+                self._catch_up()
+                self._tick()
+            except Exception:  # what is loaded answers on, and the next turn tries again
+                LOG.exception("this worker could not follow the model store in %s", self._home.models)
 
     def _catch_up(self) -> None:
         for path in sorted(self._home.models.glob("*/desired.json")):
@@ -78,35 +88,66 @@ class Follower:
                 self._reach(store, desired)
 
     def _reach(self, store: ModelStore, desired: DesiredState) -> None:
-        """Let the desired version answer, or keep what answers and say why; then see to the other warm versions."""
+        """Let the desired versions answer, or keep what answers and say why; then see to the other warm versions."""
         current = self._table.models.get(store.name)
         error = None
-        wanted: LoadedVersion | None
         try:
-            # Loaded beside the old version, which answers meanwhile; both are in memory for that time.
-            wanted = _loaded(current, desired.version) or load_version(store, desired.version)
+            current = self._picture(store, desired, current)
         except CTError as refused:
-            LOG.exception("version %d of %s is refused", desired.version, store.name)
+            LOG.exception("generation %d of %s is refused", desired.generation, store.name)
             error = refused.message
-            wanted = current.serving if current else _previous(store, desired)
-        if wanted is not None:
-            kept = dict(current.loaded) if current else {}
-            current = ServedModel(store.name, wanted, MappingProxyType({**kept, wanted.version: wanted}))
+            current = current or _previous(store, desired)
+        if current is not None:
             self._table.put(current)
         self._reached[store.name] = desired.generation
         self._report(store, desired, current, error)
         if current is not None and error is None:
             self._keep_warm(store, desired, current)
 
+    @staticmethod
+    def _picture(store: ModelStore, desired: DesiredState, current: ServedModel | None) -> ServedModel:
+        """What is desired, loaded beside what answers meanwhile; both are in memory for that time.
+
+        Raises:
+            CTError: a version does not load or is not what it was offline, or canary or shadow take other features.
+        """
+        loaded = dict(current.loaded) if current else {}
+        serving = _load(store, loaded, desired.version)
+        canary = _load(store, loaded, desired.canary.version) if desired.canary else None
+        shadow = _load(store, loaded, desired.shadow) if desired.shadow else None
+        for beside in (canary, shadow):
+            if beside is not None and beside.layout != serving.layout:
+                raise RolloutError(
+                    f"version {beside.version} takes other features than version {serving.version}, and cannot answer "
+                    "the same requests; only a full rollout can change the features",
+                    name=store.name,
+                    version=beside.version,
+                )
+        return ServedModel(store.name, serving, MappingProxyType(loaded), desired.canary, desired.shadow)
+
     def _keep_warm(self, store: ModelStore, desired: DesiredState, current: ServedModel) -> None:
-        """Load the other versions that should be warm and let go of those that should not. Loading them may fail."""
-        loaded = {version: current.loaded[version] for version in desired.warm if version in current.loaded}
+        """Load the other versions that should be warm, and let go of those that should not or for which there is no room."""
+        in_use = {current.serving.version, current.shadow, current.canary.version if current.canary else None}
+        room_mb = self._memory_mb - sum(
+            version.memory_mb
+            for model in self._table.models.values()
+            for version in model.loaded.values()
+            if model.name != store.name or version.version in in_use
+        )
+        loaded = {version: current.loaded[version] for version in current.loaded if version in in_use}
         for version in desired.warm:
-            if version not in loaded:
-                try:
-                    loaded[version] = load_version(store, version)
-                except CTError as refused:
-                    LOG.warning("version %d of %s does not stay warm: %s", version, store.name, refused.message)
+            if version in in_use:
+                continue
+            try:
+                found = current.loaded.get(version) or _load(store, {}, version)
+            except CTError as refused:
+                LOG.warning("version %d of %s does not stay warm: %s", version, store.name, refused.message)
+                continue
+            room_mb -= found.memory_mb
+            if room_mb < 0:
+                LOG.warning("version %d of %s does not stay warm: no room in serving_memory_mb", version, store.name)
+                break
+            loaded[version] = found
         if loaded.keys() != current.loaded.keys():
             current = replace(current, loaded=MappingProxyType(loaded))
             self._table.put(current)
@@ -132,16 +173,27 @@ def _worker_state(generation: int, current: ServedModel | None, error: str | Non
     )
 
 
-def _loaded(current: ServedModel | None, version: int) -> LoadedVersion | None:
-    return current.loaded.get(version) if current else None
+def _load(store: ModelStore, loaded: dict[int, LoadedVersion], version: int) -> LoadedVersion:
+    """The version, from memory or from disk; it is among `loaded` then.
+
+    Raises:
+        UnknownVersionError, VersionRefusedError: it cannot serve.
+    """
+    # TensorFlow takes seconds and hundreds of MiB, and BentoML's supervisor, which imports this module, needs none of it.
+    from serving.version import load_version  # noqa: PLC0415
+
+    if version not in loaded:
+        loaded[version] = load_version(store, version)
+    return loaded[version]
 
 
-def _previous(store: ModelStore, desired: DesiredState) -> LoadedVersion | None:
+def _previous(store: ModelStore, desired: DesiredState) -> ServedModel | None:
     """What served before, for a worker that starts and cannot load what should serve. Its report still carries the error."""
     if desired.previous is None:
         return None
+    loaded: dict[int, LoadedVersion] = {}
     try:
-        return load_version(store, desired.previous)
+        return ServedModel(store.name, _load(store, loaded, desired.previous), MappingProxyType(loaded))
     except CTError:
         LOG.exception("version %d of %s is refused too", desired.previous, store.name)
         return None

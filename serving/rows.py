@@ -60,6 +60,10 @@ class Layout:
             put(self, attribute, names)
             put(self, f"pick_{attribute}", _picker(names))
 
+    def groups(self) -> tuple[tuple[tuple[str, ...], str], ...]:
+        """The features' names a type, in the order in which Rows.arrays gives the matrices; a group may be empty."""
+        return (self.strings, "string"), (self.floats, "float32"), (self.ints, "int64")
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -84,6 +88,10 @@ class Rows:
         if self.layout.ints:
             made.append(np.array(self.ints, dtype=np.int64))
         return tuple(made)
+
+    def first(self, count: int) -> Rows:
+        """The first rows only."""
+        return Rows(self.layout, min(count, self.count), self.strings[:count], self.floats[:count], self.ints[:count])
 
     def columns(self) -> dict[str, list[Any]]:
         """Feature -> its values, in the order of the model's features."""
@@ -136,9 +144,8 @@ def from_objects(layout: Layout, objects: Sequence[Any], where: str) -> Rows:
         floats.append(pick_floats(row))
         ints.append(pick_ints(row))
         if not (_are_strings(strings[-1]) and _are_floats(floats[-1]) and _are_ints(ints[-1])):
-            raise BadRequestError(
-                _wrong_value(layout, {name: [row[name]] for name in names}, lambda _, n=number: f"{where}[{n}]")
-            )
+            values = {name: [row[name]] for name in names}
+            raise BadRequestError(_wrong_value(layout, values, where + "[{}]", first=number))
     return Rows(layout, len(objects), strings, floats, ints)
 
 
@@ -165,7 +172,7 @@ def from_columns(layout: Layout, columns: Mapping[str, Any], where: str) -> Rows
         and all(_are_ints(columns[name]) for name in layout.ints)
     )
     if not fits:
-        raise BadRequestError(_wrong_value(layout, columns, lambda row: f"{where}, row {row}"))
+        raise BadRequestError(_wrong_value(layout, columns, where + ", row {}"))
     count = next(iter(lengths.values()))
     parts = ([columns[name] for name in names] for names in (layout.strings, layout.floats, layout.ints))
     return Rows(layout, count, *(list(zip(*part, strict=True)) if part else [()] * count for part in parts))
@@ -250,12 +257,12 @@ def _wrong_row(where: str, row: Any, names: frozenset[str]) -> str:
     return wrong_names(where, row, names)
 
 
-def _wrong_value(layout: Layout, columns: Mapping[str, Sequence[Any]], place: Callable[[int], str]) -> str:
-    """The first value that does not fit; called only when there is one."""
+def _wrong_value(layout: Layout, columns: Mapping[str, Sequence[Any]], place: str, first: int = 0) -> str:
+    """The first value that does not fit; called only when there is one. `place` is a format of the row's number."""
     for feature in layout.features:
-        for row, value in enumerate(columns[feature.name]):
+        for row, value in enumerate(columns[feature.name], first):
             if not _CHECKS[feature.dtype]((value,)):
-                return f'{place(row)}: "{feature.name}" must be {WANTED[feature.dtype]}, not {kind(value)}'
+                return f'{place.format(row)}: "{feature.name}" must be {WANTED[feature.dtype]}, not {kind(value)}'
     raise AssertionError("a check found a wrong value, and each value fits")
 
 

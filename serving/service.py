@@ -12,49 +12,70 @@ import bentoml
 from _bentoml_sdk.service.factory import Service
 
 from ct.home import Home
-from serving.codec import BadRequestError, columns_from_rows
-from serving.follower import Follower
-from serving.rest import VERSION_HEADER, RestFront
-from serving.table import ModelTable
+from ct.settings import Settings
+from serving.batcher import OverloadedError, PredictionError
+from serving.http import HttpError
+from serving.information import VERSION_HEADER
+from serving.rows import BadRequestError, from_objects
+from serving.worker import Worker
 
-TABLE = ModelTable()
-"""What this worker process serves; BentoML makes one service object a process, and the front must see the same table."""
+HOME = Home.from_environment()
+SETTINGS = Settings.load(HOME)
+WORKER = Worker(HOME, SETTINGS)
+"""What this process serves; BentoML makes one service object a process, and the routes in front must see the same."""
 
 
 @attrs.define
 class FrontedService(Service[Any]):
-    """A BentoML service with our REST routes in front of its application."""
+    """A BentoML service with our routes in front of its application."""
 
     def to_asgi(self, is_main: bool = True) -> Any:  # noqa: FBT001, FBT002  BentoML's signature
-        """BentoML's application behind the routes of serving.rest."""
-        return RestFront(TABLE, super().to_asgi(is_main))
+        """BentoML's application behind our routes; called in each worker before its server is configured."""
+        return WORKER.in_front_of(super().to_asgi(is_main))
 
 
 class Predictor:
-    """Serves every model of the store, by BentoML's own route `/predict` too."""
+    """Serves every model of the store, by BentoML's own route `/predict` and its clients too."""
 
-    def __init__(self) -> None:
-        self._follower = Follower(Home.from_environment(), TABLE)
-        self._follower.start()
+    @bentoml.on_startup
+    def startup(self) -> None:
+        """Load what should serve, then follow the store; requests are taken once this returns."""
+        WORKER.start()
 
     @bentoml.api
-    def predict(self, model: str, instances: list[dict[str, Any]], ctx: bentoml.Context) -> dict[str, Any]:
+    async def predict(self, model: str, instances: list[dict[str, Any]], ctx: bentoml.Context) -> dict[str, Any]:
         """Predict rows with the version of a model that serves now."""
-        served = TABLE.models.get(model)
-        if served is None:
-            raise bentoml.exceptions.NotFound(f'no model "{model}" serves')
-        ctx.response.headers[VERSION_HEADER.decode()] = str(served.serving.version)
         try:
-            columns = columns_from_rows(served.serving.features, instances)
+            plane = WORKER.plane
+            chosen = plane.choose(model, None, None, lambda name: _header(ctx, name))
+            rows = from_objects(chosen.version.layout, instances, "instances")
+            chosen = plane.settle(chosen, rows)
+            ctx.response.headers[VERSION_HEADER.decode()] = str(chosen.version.version)
+            predictions = await plane.predicted(chosen.version, rows)
+        except HttpError as error:
+            raise bentoml.exceptions.NotFound(str(error)) from error
         except BadRequestError as error:
             raise bentoml.exceptions.InvalidArgument(str(error)) from error
-        return {"predictions": served.serving.predict(columns).tolist()}
+        except OverloadedError as error:
+            raise bentoml.exceptions.ServiceUnavailable(str(error)) from error
+        except PredictionError as error:
+            raise bentoml.exceptions.BentoMLException(str(error)) from error
+        return {"predictions": predictions.tolist()}
 
     @bentoml.on_shutdown
     def shutdown(self) -> None:
-        """Stop following the store; requests in flight are answered."""
-        self._follower.stop()
+        """Stop following the store, write the logs; requests in flight have been answered."""
+        WORKER.stop()
+
+
+def _header(ctx: bentoml.Context, name: bytes) -> bytes | None:
+    value = ctx.request.headers.get(name.decode())
+    return value.encode("latin-1") if value is not None else None
 
 
 # mypy runs where BentoML is not installed and so knows no fields.
-Serving = FrontedService(name="Serving", config={"traffic": {"timeout": 60}}, inner=Predictor)  # type: ignore[call-arg]
+Serving = FrontedService(  # type: ignore[call-arg]
+    name="Serving",
+    config={"workers": SETTINGS.serving_workers, "traffic": {"timeout": SETTINGS.serving_timeout_s}},
+    inner=Predictor,
+)

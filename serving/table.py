@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ct.contracts import Canary
     from serving.version import LoadedVersion
+
+HASHES = 1 << 32
+"""Values that crc32 can take."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,18 @@ class ServedModel:
     name: str
     serving: LoadedVersion
     loaded: Mapping[int, LoadedVersion]
+    canary: Canary | None = None
+    shadow: int | None = None
+    """`canary.version` and `shadow` are among `loaded`, and take the same features as `serving`."""
+
+    def for_key(self, key: str | None) -> LoadedVersion:
+        """Who answers a request with this key: always the same, also in another worker and after the share has grown."""
+        canary = self.canary
+        if canary is None or key is None:
+            return self.serving
+        # Salted with the version, so that it is not the same clients who get every canary.
+        point = crc32(f"{self.name}:{canary.version}:{key}".encode()) / HASHES
+        return self.loaded[canary.version] if point < canary.share else self.serving
 
 
 @dataclass

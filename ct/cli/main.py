@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ct import __version__
-from ct.cli import daemon, doctor, models, pipelines, runs, status
+from ct.cli import daemon, doctor, history, models, pipelines, replay, rollout, runs, status, tokens
 from ct.errors import CTError
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def cli(debug: bool) -> None:  # noqa: FBT001  click passes flags so
 for command in (
     *(daemon.up, daemon.down, status.status),
     *(pipelines.sample, pipelines.deploy, pipelines.trigger, runs.runs, runs.logs),
-    *(models.models, models.rollback, doctor.doctor),
+    *(models.models, rollout.rollout, rollout.rollback, history.history, history.at, replay.replay),
+    *(tokens.token, doctor.doctor),
 ):
     cli.add_command(command)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ct.cli.models import beside_lines
 from ct.cli.output import ago, json_option, print_json, print_table
 
 if TYPE_CHECKING:
@@ -68,14 +69,15 @@ class PipelineStatus:
     """What there is to know of one deployed pipeline, read when it is made."""
 
     def __init__(self, home: Home, name: str) -> None:
-        from ct.rollout import ModelStore  # noqa: PLC0415
+        from ct.rollout import ModelStore, serving_since  # noqa: PLC0415
         from ct.triggers.ledger import Ledger  # noqa: PLC0415
 
         ledger, store = Ledger.open(home), ModelStore(home, name)
         self.name = name
         self.landing = home.landing / name
         self.desired: DesiredState | None = store.desired()
-        self.since = next((entry.at for entry in reversed(store.history())), None)
+        began = serving_since(store.history())
+        self.since = began.at if began else None
         self.workers: tuple[WorkerState, ...] = store.live_workers()
         self.last_run: RunRecord | None = next(iter(ledger.runs(name, limit=1)), None)
         self.spans: tuple[SpanRecord, ...] = ledger.spans(name)
@@ -89,6 +91,8 @@ class PipelineStatus:
             "name": self.name,
             "serving": self.desired.version if self.desired else None,
             "since": self.since.isoformat() if self.since else None,
+            "canary": self.desired.canary.model_dump(mode="json") if self.desired and self.desired.canary else None,
+            "shadow": self.desired.shadow if self.desired else None,
             "workers": [worker.model_dump(mode="json") for worker in self.workers],
             "last_run": self.last_run.model_dump(mode="json") if self.last_run else None,
             "spans": [record.model_dump(mode="json") for record in self.spans],
@@ -100,6 +104,7 @@ class PipelineStatus:
     def lines(self) -> Iterator[str]:
         """What a person reads; the first line says what serves."""
         yield f"{self.name}: {self._serving()}"
+        yield from (f"  {line}" for line in (beside_lines(self.desired) if self.desired else ()))
         yield from (f"  {line}" for line in self._laggards())
         yield f"  {self._last_run()}"
         for state in ("waiting", "claimed"):
@@ -122,10 +127,20 @@ class PipelineStatus:
 
     def _laggards(self) -> Iterator[str]:
         """Workers that do not serve what is desired, and why."""
+        if self.desired is None:
+            return
+        canary = self.desired.canary.version if self.desired.canary else None
         for worker in self.workers:
-            if self.desired and worker.serving != self.desired.version:
+            missing = {canary, self.desired.shadow} - {None, *worker.loaded}
+            if worker.serving != self.desired.version:
                 has = f"serves version {worker.serving}" if worker.serving else "serves nothing yet"
-                yield f"worker {worker.pid} {has}: {worker.error or 'it is loading'}"
+            elif missing:
+                has = f"has not loaded version {', '.join(map(str, sorted(filter(None, missing))))}"
+            elif worker.error:
+                has = "did not take the last change"
+            else:
+                continue
+            yield f"worker {worker.pid} {has}: {worker.error or 'it is loading'}"
 
     def _last_run(self) -> str:
         run = self.last_run

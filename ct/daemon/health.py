@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING
 
 from ct.daemon.programs import HttpCheck, WorkerCheck
@@ -40,7 +41,10 @@ def problem(program: Program, timeout_s: float = TIMEOUT_S) -> str | None:
 
 def _ask_http(check: HttpCheck, timeout_s: float) -> str | None:
     # http.client knows no proxies; a proxy from the environment must not stand between two local processes.
-    connection = HTTPConnection(check.host, check.port, timeout=timeout_s)
+    try:
+        connection = _connection(check, timeout_s)
+    except (OSError, ssl.SSLError) as error:
+        return f"the certificate {check.tls_certificate} cannot be read: {error}"
     try:
         connection.request("GET", check.path)
         response = connection.getresponse()
@@ -52,6 +56,15 @@ def _ask_http(check: HttpCheck, timeout_s: float) -> str | None:
     if response.status != HTTP_OK:
         return f"{check.path} answers {response.status}"
     return _part_problem(body, check.part) if check.part else None
+
+
+def _connection(check: HttpCheck, timeout_s: float) -> HTTPConnection:
+    if check.tls_certificate is None:
+        return HTTPConnection(check.host, check.port, timeout=timeout_s)
+    # That very certificate is trusted; it is made out to the name that clients use, which need not be this address.
+    context = ssl.create_default_context(cafile=str(check.tls_certificate))
+    context.check_hostname = False
+    return HTTPSConnection(check.host, check.port, timeout=timeout_s, context=context)
 
 
 def _part_problem(body: bytes, part: str) -> str | None:

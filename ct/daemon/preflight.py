@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import psutil
@@ -40,6 +41,29 @@ def check(home: Home, settings: Settings) -> None:
         **({} if settings.mlflow_url else {"mlflow_port": settings.mlflow_port}),
     }
     check_ports(settings.host, ports)
+    check_tls(settings)
+
+
+def check_tls(settings: Settings) -> None:
+    """Raises ConfigError when the certificate or its key cannot be read, or are not of one pair."""
+    certificate, key = settings.serving_tls_certificate, settings.serving_tls_key
+    if certificate is None or key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"Serving cannot use the certificate {certificate} with the key {key}: {error}. Nothing was started. "
+            f"Set {PREFIX}SERVING_TLS_CERTIFICATE and {PREFIX}SERVING_TLS_KEY to the PEM files of one pair, the key without "
+            "a password.",
+            certificate=str(certificate),
+            key=str(key),
+        ) from error
+
+
+def _no_password() -> str:
+    """Asked by OpenSSL for an encrypted key; without this it would ask at the terminal, and a daemon has none."""
+    raise ValueError("the key is encrypted")
 
 
 def check_disk(home: Home, *, free_bytes: int) -> None:

@@ -26,6 +26,8 @@ AIRFLOW_PARTS = {
     "triggerer": "triggerer",
 }
 """Component -> what Airflow's health report calls it; the API server is asked for itself."""
+STOP_SERVING_S = 30
+"""BentoML gives its workers as long to answer what is in flight."""
 MIGRATION_LOCK = "airflow-migration.lock"
 
 
@@ -37,6 +39,8 @@ class HttpCheck:
     port: int
     path: str
     part: str | None = None
+    tls_certificate: Path | None = None
+    """When the server speaks TLS: what it shows."""
 
 
 @dataclass(frozen=True)
@@ -149,15 +153,19 @@ def _worker(home: Home, settings: Settings) -> Program:
 
 
 def _serving(home: Home, settings: Settings) -> Program:
+    certificate, key = settings.serving_tls_certificate, settings.serving_tls_key
+    tls = ("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)) if certificate and key else ()
+    host = ANY_HOST.get(settings.host, settings.host)
     return Program(
         name="serving",
         command=(
             *(_python(Plane.SERVING), "-m", "bentoml", "serve", "serving.service:Serving"),
-            *("--host", settings.host, "--port", str(settings.serving_port)),
+            *("--host", settings.host, "--port", str(settings.serving_port), *tls),
         ),
-        check=HttpCheck(ANY_HOST.get(settings.host, settings.host), settings.serving_port, "/livez"),
+        check=HttpCheck(host, settings.serving_port, "/livez", tls_certificate=certificate),
         cwd=home.run,
         log=home.logs / "serving.log",
+        stop_wait_s=STOP_SERVING_S,
         env={**NO_TRACKING, "CT_HOME": str(home.root), "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""},
         address=settings.serving_base_url,
     )

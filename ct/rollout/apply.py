@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from ct.contracts import HistoryEntry
 from ct.errors import RegistryError, RolloutError
-from ct.rollout.plan import AwaitWorkers, Desire, PointChampion, plan_revert
+from ct.rollout.plan import plan_revert
+from ct.rollout.steps import AwaitWorkers, Desire, PointChampion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from ct.contracts import WorkerState
-    from ct.rollout.plan import Plan
+    from ct.rollout.steps import Plan
     from ct.rollout.store import ModelStore
 
 POLL_S = 0.01
@@ -59,6 +60,9 @@ def apply(
 ) -> Applied:
     """Execute a plan's steps in order.
 
+    Each step is on disk when the next one begins. When the process is killed in between, what was desired stays desired, and
+    the next change writes the one that was cut short to the history.
+
     Args:
         plan: from ct.rollout.plan, made from the store as it is now.
         store: the model's store.
@@ -70,16 +74,18 @@ def apply(
 
     Raises:
         RolloutError: another change is under way, the store has changed since the plan was made, or a worker did not take
-            the version. In the last case what served before is desired again, and the history says so.
+            the version. In the last case all that was desired before is desired again, and the history says so.
     """
     workers, alias_problem = 0, None
     with _alone(store):
+        store.settle()
         if store.desired() != plan.before:
             raise RolloutError(
                 f'What "{plan.name}" should serve changed meanwhile. Nothing was changed. Try again.', name=plan.name
             )
         for step in plan.steps:
             if isinstance(step, Desire):
+                store.begin(_entry(plan, actor=actor, reason=reason, clock=clock))
                 store.desire(step.state)
             elif isinstance(step, AwaitWorkers):
                 try:
@@ -90,34 +96,43 @@ def apply(
             elif isinstance(step, PointChampion):
                 alias_problem = _point(aliases, plan.name, step.version)
             else:
-                entry = _remember(plan, store, actor=actor, reason=reason, clock=clock)
+                entry = _entry(plan, actor=actor, reason=reason, clock=clock)
+                store.remember(entry)
     return Applied(entry, workers, alias_problem)
 
 
 def _await_workers(store: ModelStore, step: AwaitWorkers, timeout_s: float) -> tuple[WorkerState, ...]:
-    """Wait until every live worker has dealt with the generation; a worker that dies meanwhile is not waited for."""
+    """Wait until every live worker has taken the version; a worker that dies meanwhile is not waited for."""
     deadline = time.monotonic() + timeout_s
+    part = "" if step.part == "champion" else f" as {step.part}"
     while True:
         workers = store.live_workers()
         refused = next((worker for worker in workers if worker.generation >= step.generation and worker.error), None)
         if refused is not None:
             raise RolloutError(
-                f'Version {step.version} of "{store.name}" was not taken: {refused.error}. {_still_serving(workers)}. '
+                f'Version {step.version} of "{store.name}" was not taken{part}: {refused.error}. {_still_serving(workers)}. '
                 f"See `ct models {store.name}`.",
                 name=store.name,
                 version=step.version,
                 reason=refused.error,
             )
-        if all(worker.generation >= step.generation for worker in workers):
+        if all(_has_taken(worker, step) for worker in workers):
             return workers
         if time.monotonic() >= deadline:
             raise RolloutError(
-                f'Version {step.version} of "{store.name}" was not loaded within {timeout_s:.0f} s. '
+                f'Version {step.version} of "{store.name}" was not loaded{part} within {timeout_s:.0f} s. '
                 f"{_still_serving(workers)}. See the serving log with `ct status`.",
                 name=store.name,
                 version=step.version,
             )
         time.sleep(POLL_S)
+
+
+def _has_taken(worker: WorkerState, step: AwaitWorkers) -> bool:
+    """Whether a worker dealt with the generation and has the version where it belongs: answering, or loaded beside."""
+    if worker.generation < step.generation:
+        return False
+    return worker.serving == step.version if step.part == "champion" else step.version in worker.loaded
 
 
 def _still_serving(workers: tuple[WorkerState, ...]) -> str:
@@ -126,17 +141,19 @@ def _still_serving(workers: tuple[WorkerState, ...]) -> str:
 
 
 def _revert(plan: Plan, store: ModelStore, *, actor: str, reason: str, clock: Callable[[], datetime]) -> None:
-    """Desire again what served before. Before the first rollout there is nothing to go back to: the pointer goes."""
+    """Desire again all that was before. Before the first rollout there is nothing to go back to: the pointer goes."""
     if plan.before is None:
-        (store.root / "desired.json").unlink()
+        store.desire_nothing()
         return
     revert = plan_revert(plan)
+    entry = _entry(revert, actor=actor, reason=reason, clock=clock)
+    store.begin(entry)
     store.desire(revert.after)
-    _remember(revert, store, actor=actor, reason=reason, clock=clock)
+    store.remember(entry)
 
 
-def _remember(plan: Plan, store: ModelStore, *, actor: str, reason: str, clock: Callable[[], datetime]) -> HistoryEntry:
-    entry = HistoryEntry(
+def _entry(plan: Plan, *, actor: str, reason: str, clock: Callable[[], datetime]) -> HistoryEntry:
+    return HistoryEntry(
         generation=plan.after.generation,
         change=plan.change,
         version=plan.after.version,
@@ -144,9 +161,9 @@ def _remember(plan: Plan, store: ModelStore, *, actor: str, reason: str, clock: 
         at=clock(),
         actor=actor,
         reason=reason,
+        canary=plan.after.canary,
+        shadow=plan.after.shadow,
     )
-    store.remember(entry)
-    return entry
 
 
 def _point(aliases: Aliases, name: str, version: int) -> str | None:
@@ -166,7 +183,7 @@ def _alone(store: ModelStore) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RolloutError(
-                f'Another rollout or rollback of "{store.name}" is under way. Nothing was changed. Try again in a moment.',
+                f'Another change of what "{store.name}" serves is under way. Nothing was changed. Try again in a moment.',
                 name=store.name,
             ) from error
         yield

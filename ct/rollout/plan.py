@@ -2,108 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from ct.contracts import Change, DesiredState
 from ct.errors import RolloutError
+from ct.rollout.history import served_stack
+from ct.rollout.steps import AwaitWorkers, Desire, Plan, PointChampion, Remember, canary_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Unpack
 
-    from ct.contracts import HistoryEntry
-
-
-@dataclass(frozen=True)
-class Desire:
-    """Change what should serve."""
-
-    state: DesiredState
-
-    def __str__(self) -> str:
-        return f"let version {self.state.version} serve, keep {', '.join(map(str, self.state.warm))} loaded"
+    from ct.contracts import Canary, HistoryEntry
 
 
-@dataclass(frozen=True)
-class AwaitWorkers:
-    """Wait until every live serving worker has dealt with a generation."""
+class Facts(TypedDict):
+    """What every plan is made from; `ModelStore.facts` reads it."""
 
-    generation: int
-    version: int
-
-    def __str__(self) -> str:
-        return f"wait until every serving worker answers with version {self.version}"
-
-
-@dataclass(frozen=True)
-class Remember:
-    """Add the change to the history."""
-
-    change: Change
-
-    def __str__(self) -> str:
-        return f"write the {self.change.value} to the history"
+    desired: DesiredState | None
+    """What should serve now; None before the first rollout."""
+    history: Sequence[HistoryEntry]
+    """Every change so far, oldest first."""
+    versions: Sequence[int]
+    """The versions whose files are there."""
+    keep: int
+    """How many versions stay loaded, the serving one included; canary and shadow come on top."""
 
 
-@dataclass(frozen=True)
-class PointChampion:
-    """Move the registry's alias `champion`."""
-
-    version: int
-
-    def __str__(self) -> str:
-        return f"point the alias `champion` at version {self.version}"
-
-
-Step = Desire | AwaitWorkers | Remember | PointChampion
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to do, in order, to get from one desired state to another."""
-
-    name: str
-    change: Change
-    before: DesiredState | None
-    after: DesiredState
-    steps: tuple[Step, ...]
-
-
-def plan_rollout(
-    name: str,
-    version: int,
-    *,
-    desired: DesiredState | None,
-    history: Sequence[HistoryEntry],
-    versions: Sequence[int],
-    keep: int,
-) -> Plan:
-    """Let a version serve.
+def plan_rollout(name: str, version: int, *, reached: int = 0, **facts: Unpack[Facts]) -> Plan:
+    """Let a version answer every request. A canary and a shadow that are going end.
 
     Args:
         name: the model.
         version: the version that shall serve.
-        desired: what should serve now.
-        history: every change so far, oldest first.
-        versions: the versions whose files are there.
-        keep: how many versions stay loaded.
+        reached: the newest generation that a live worker has dealt with. It matters after a first version was refused: then
+            nothing is desired, and a worker would take a second generation 1 for the one it has refused.
+        facts: what is now.
 
     Raises:
-        RolloutError: the version's files are not there.
+        RolloutError: the version serves already, or its files are not there.
     """
-    return _plan(name, Change.ROLLOUT, version, desired, history, versions, keep)
+    desired = facts["desired"]
+    if desired is not None and desired.version == version:
+        raise _serving_already(desired)
+    return _plan_champion(name, Change.ROLLOUT, version, facts, reached=reached)
 
 
-def plan_rollback(
-    name: str,
-    to: int | None,
-    *,
-    desired: DesiredState | None,
-    history: Sequence[HistoryEntry],
-    versions: Sequence[int],
-    keep: int,
-) -> Plan:
-    """Let an earlier version serve: the one before the current one, or `to`.
+def plan_rollback(name: str, to: int | None, **facts: Unpack[Facts]) -> Plan:
+    """Let an earlier version answer every request: the one before the current one, or `to`. Canary and shadow end.
 
     'Before' is what served before, not the next smaller number: after rollouts 1, 2, 3 and a rollback to 2, the next
     rollback goes to 1, and version 3 is reached with `to=3`.
@@ -111,10 +57,11 @@ def plan_rollback(
     Raises:
         RolloutError: nothing serves, there is no earlier version, or `to` serves already or has no files.
     """
+    desired = facts["desired"]
     if desired is None:
         raise RolloutError(f'Cannot roll back "{name}": nothing serves yet. See `ct models {name}`.', name=name)
     if to is None:
-        earlier = served_stack(history)[:-1]
+        earlier = served_stack(facts["history"])[:-1]
         if not earlier:
             raise RolloutError(
                 f'Cannot roll back "{name}": no version served before version {desired.version}, which is still serving. '
@@ -124,53 +71,148 @@ def plan_rollback(
             )
         to = earlier[-1]
     if to == desired.version:
-        raise RolloutError(f'Version {to} of "{name}" is serving already. Nothing was changed.', name=name, serving=to)
-    return _plan(name, Change.ROLLBACK, to, desired, history, versions, keep)
+        raise _serving_already(desired)
+    return _plan_champion(name, Change.ROLLBACK, to, facts)
+
+
+def plan_canary(name: str, canary: Canary, **facts: Unpack[Facts]) -> Plan:
+    """Let a version answer a share of the requests, or change that share. The champion and a shadow stay as they are.
+
+    Raises:
+        RolloutError: nothing serves, the version is the champion or has no files, or exactly this canary is going already.
+    """
+    champion = _champion(name, Change.CANARY, canary.version, facts)
+    if champion.canary == canary:
+        raise RolloutError(
+            f'The canary of "{name}" is as asked already: {canary_text(canary)}. Nothing was changed.',
+            name=name,
+            version=canary.version,
+        )
+    return _plan_beside(Change.CANARY, champion, canary, champion.shadow, awaited=canary.version, facts=facts)
+
+
+def plan_shadow(name: str, version: int, **facts: Unpack[Facts]) -> Plan:
+    """Let a version predict the same rows unseen. The champion and a canary stay as they are.
+
+    Raises:
+        RolloutError: nothing serves, the version is the champion or has no files, or it is the shadow already.
+    """
+    champion = _champion(name, Change.SHADOW, version, facts)
+    if champion.shadow == version:
+        raise RolloutError(
+            f'Version {version} is the shadow of "{name}" already. Nothing was changed.', name=name, version=version
+        )
+    return _plan_beside(Change.SHADOW, champion, champion.canary, version, awaited=version, facts=facts)
+
+
+def plan_end(name: str, **facts: Unpack[Facts]) -> Plan:
+    """End the canary and the shadow; the champion answers every request.
+
+    Raises:
+        RolloutError: neither is going.
+    """
+    desired = facts["desired"]
+    if desired is None or (desired.canary is None and desired.shadow is None):
+        serving = f"Version {desired.version} serves alone" if desired else "Nothing serves yet"
+        raise RolloutError(
+            f'There is no canary or shadow of "{name}" to end. {serving}. Nothing was changed. See `ct models {name}`.',
+            name=name,
+        )
+    return _plan_beside(Change.END, desired, None, None, awaited=desired.version, facts=facts)
+
+
+def kept(desired: DesiredState) -> int:
+    """How many versions stay loaded now, without canary and shadow: the `keep` that changes nothing about it."""
+    beside = {desired.canary.version if desired.canary else None, desired.shadow}
+    return sum(version not in beside for version in desired.warm)
 
 
 def plan_revert(failed: Plan) -> Plan:
-    """Undo a plan whose version the workers did not take: what served before is desired again, as a new generation."""
+    """Undo a plan whose version the workers did not take: all that was desired before is again, as a new generation."""
     if failed.before is None:
         raise ValueError("there is nothing to revert to before the first rollout")
     after = failed.before.model_copy(update={"generation": failed.after.generation + 1})
     return Plan(failed.name, Change.REVERT, failed.after, after, (Desire(after), Remember(Change.REVERT)))
 
 
-def served_stack(history: Sequence[HistoryEntry]) -> list[int]:
-    """The versions that a chain of rollbacks would go through, the current one last."""
-    stack: list[int] = []
-    for entry in history:
-        if entry.change is not Change.ROLLOUT and entry.version in stack:
-            del stack[stack.index(entry.version) + 1 :]
-        else:
-            stack = [version for version in stack if version != entry.version] + [entry.version]
-    return stack
-
-
-def _plan(
-    name: str,
-    change: Change,
-    version: int,
-    desired: DesiredState | None,
-    history: Sequence[HistoryEntry],
-    versions: Sequence[int],
-    keep: int,
-) -> Plan:
-    if version not in versions:
-        serving = f"Version {desired.version} is still serving" if desired else "Nothing serves yet"
-        raise RolloutError(
-            f'Cannot let version {version} of "{name}" serve: its files are missing from the model store. {serving}. '
-            f"See `ct models {name}`.",
-            name=name,
-            version=version,
-        )
-    recent = [entry.version for entry in reversed(history) if entry.version != version and entry.version in versions]
+def _plan_champion(name: str, change: Change, version: int, facts: Facts, *, reached: int = 0) -> Plan:
+    desired = facts["desired"]
+    if version not in facts["versions"]:
+        raise _files_missing(name, f'let version {version} of "{name}" serve', version, desired)
+    newest = max(desired.generation if desired else reached, *(entry.generation for entry in facts["history"][-1:]), 0)
     state = DesiredState(
         name=name,
-        generation=desired.generation + 1 if desired else 1,
+        generation=newest + 1,
         version=version,
         previous=desired.version if desired else None,
-        warm=(version, *list(dict.fromkeys(recent))[: keep - 1]),
+        warm=_warm((version,), facts),
     )
     steps = (Desire(state), AwaitWorkers(state.generation, version), Remember(change), PointChampion(version))
     return Plan(name, change, desired, state, steps)
+
+
+def _plan_beside(
+    change: Change, champion: DesiredState, canary: Canary | None, shadow: int | None, *, awaited: int, facts: Facts
+) -> Plan:
+    """Change what goes beside the champion, whose alias in the registry is right already."""
+    beside = (canary.version if canary else None, shadow)
+    state = champion.model_copy(
+        update={
+            "generation": champion.generation + 1,
+            "canary": canary,
+            "shadow": shadow,
+            "warm": _warm((champion.version, *(version for version in beside if version is not None)), facts),
+        }
+    )
+    part = "champion" if change is Change.END else change.value
+    steps = (Desire(state), AwaitWorkers(state.generation, awaited, part), Remember(change))
+    return Plan(state.name, change, champion, state, steps)
+
+
+def _warm(needed: tuple[int, ...], facts: Facts) -> tuple[int, ...]:
+    """The versions that requests need now, the champion first, and then the newest champions before it."""
+    first = tuple(dict.fromkeys(needed))
+    served = [entry.version for entry in reversed(facts["history"])]
+    earlier = [version for version in dict.fromkeys(served) if version in facts["versions"] and version not in first]
+    return (*first, *earlier[: facts["keep"] - 1])
+
+
+def _champion(name: str, part: Change, version: int, facts: Facts) -> DesiredState:
+    """What serves now, once it is sure that `version` may go beside it."""
+    desired = facts["desired"]
+    if desired is None:
+        raise RolloutError(
+            f'Cannot begin a {part.value} of "{name}": nothing serves yet. '
+            f"Let a version serve first with `ct rollout {name} --version V`; `ct models {name}` lists them.",
+            name=name,
+            version=version,
+        )
+    if version == desired.version:
+        raise RolloutError(
+            f'Version {version} of "{name}" is serving already, so it cannot be its own {part.value}. Nothing was changed. '
+            f"Choose another; `ct models {name}` lists them.",
+            name=name,
+            serving=version,
+        )
+    if version not in facts["versions"]:
+        raise _files_missing(name, f'begin a {part.value} of "{name}" with version {version}', version, desired)
+    return desired
+
+
+def _serving_already(desired: DesiredState) -> RolloutError:
+    beside = [part for part, going in (("canary", desired.canary), ("shadow", desired.shadow)) if going is not None]
+    hint = f" `ct rollout {desired.name} --end` ends its {' and '.join(beside)}." if beside else ""
+    return RolloutError(
+        f'Version {desired.version} of "{desired.name}" is serving already. Nothing was changed.{hint}',
+        name=desired.name,
+        serving=desired.version,
+    )
+
+
+def _files_missing(name: str, doing: str, version: int, desired: DesiredState | None) -> RolloutError:
+    serving = f"Version {desired.version} is still serving" if desired else "Nothing serves yet"
+    return RolloutError(
+        f"Cannot {doing}: its files are missing from the model store. {serving}. See `ct models {name}`.",
+        name=name,
+        version=version,
+    )

@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ct.contracts import DesiredState, HistoryEntry, VersionManifest, WorkerState
-from ct.errors import UnknownVersionError
+from ct.contracts import DesiredState, VersionManifest, WorkerState
+from ct.errors import RolloutError, UnknownVersionError
 from ct.home import write_atomically
+from ct.rollout.history_file import HistoryFile
 from ct.rollout.process import started_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ct.contracts import HistoryEntry
     from ct.home import Home
+    from ct.rollout.plan import Facts
 
 PRESENCE = ".workers"
 """Beside the models: a file for each serving worker that runs."""
@@ -39,10 +42,12 @@ class ModelStore:
     def __init__(self, home: Home, name: str) -> None:
         self.name = name
         self.root = home.models / name
+        self._history = HistoryFile(self.root)
 
     def versions(self) -> tuple[int, ...]:
         """The versions whose folders are complete, in numeric order."""
-        return tuple(sorted(int(path.parent.name) for path in self.root.glob("versions/[0-9]*/manifest.json")))
+        names = (path.parent.name for path in self.root.glob("versions/[0-9]*/manifest.json"))
+        return tuple(sorted(int(name) for name in names if name.isdecimal()))
 
     def version_path(self, version: int) -> Path:
         """The folder of a version, whether or not it exists."""
@@ -63,28 +68,64 @@ class ModelStore:
             raise self._unknown(version, f"{path} cannot be read ({error.error_count()} problems)") from error
 
     def desired(self) -> DesiredState | None:
-        """What should serve; None before the first rollout."""
+        """What should serve; None before the first rollout.
+
+        Raises:
+            RolloutError: desired.json cannot be read; workers that run serve on.
+        """
+        path = self.root / "desired.json"
         try:
-            return DesiredState.model_validate_json((self.root / "desired.json").read_text(encoding="utf-8"))
+            return DesiredState.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except ValidationError as error:
+            raise RolloutError(
+                f'What "{self.name}" should serve is not known: {path} cannot be read ({error.error_count()} problems). '
+                f"Workers that run serve on, new ones would not know what. Remove the file, then run "
+                f"`ct rollout {self.name} --version V` with the version that `ct history {self.name}` names.",
+                name=self.name,
+                path=str(path),
+            ) from error
 
     def desire(self, state: DesiredState) -> None:
         """Change what should serve. Serving workers follow within moments."""
         write_atomically(self.root / "desired.json", state.model_dump_json())
 
+    def desire_nothing(self) -> None:
+        """Go back to before the first rollout, after its version was refused."""
+        (self.root / "desired.json").unlink()
+        self._history.forget_note()
+
     def history(self) -> tuple[HistoryEntry, ...]:
-        """Every change, oldest first. A last line that was cut off by a crash is left out."""
-        return tuple(self._history_lines())
+        """Every change, oldest first. A last line that was cut off by a crash is left out.
+
+        A change that is desired and not in the file yet is the last one: its command waits for the workers, or was ended.
+        """
+        return self._history.entries(self.desired())
+
+    def begin(self, entry: HistoryEntry) -> None:
+        """Note a change that is about to be desired, so that the history has it also when its command is ended."""
+        self._history.note(entry)
+
+    def settle(self) -> None:
+        """Write the change of a command that was ended to the history. Only for the holder of the model's lock."""
+        self._history.settle(self.desired())
 
     def remember(self, entry: HistoryEntry) -> None:
         """Add a change to the history, on disk when this returns."""
-        path = self.root / "history.jsonl"
-        torn = path.exists() and not path.read_bytes().endswith(b"\n")
-        with path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + entry.model_dump_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._history.append(entry)
+
+    def facts(self, keep: int) -> Facts:
+        """What a plan is made from.
+
+        Args:
+            keep: how many versions shall stay loaded, without canary and shadow.
+        """
+        return {"desired": self.desired(), "history": self.history(), "versions": self.versions(), "keep": keep}
+
+    def reached(self) -> int:
+        """The newest generation that a live worker has dealt with; 0 when there is none."""
+        return max((worker.generation for worker in self.live_workers()), default=0)
 
     def live_workers(self) -> tuple[WorkerState, ...]:
         """What each serving worker that runs now has loaded of this model.
@@ -121,15 +162,6 @@ class ModelStore:
                 final.rename(Path(name) / "replaced")
             unfinished.rename(final)
         return final
-
-    def _history_lines(self) -> Iterator[HistoryEntry]:
-        path = self.root / "history.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        for line in lines:
-            try:
-                yield HistoryEntry.model_validate_json(line)
-            except ValidationError:
-                continue  # cut off by a crash; the next change wrote on a line of its own
 
     def _unknown(self, version: int, reason: str) -> UnknownVersionError:
         desired = self.desired()

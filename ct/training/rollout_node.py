@@ -35,14 +35,8 @@ def Rollout(  # noqa: N802  TFX names components like classes
         report(f"version {manifest.version} serves already", version=manifest.version)
         return
     store.stage(folder / "saved_model", manifest, json.loads((folder / "examples.json").read_text(encoding="utf-8")))
-    plan = plan_rollout(
-        manifest.name,
-        manifest.version,
-        desired=desired,
-        history=store.history(),
-        versions=store.versions(),
-        keep=run.config.serving.keep_versions,
-    )
+    facts = store.facts(run.config.serving.keep_versions)
+    plan = plan_rollout(manifest.name, manifest.version, reached=store.reached(), **facts)
     applied = apply(
         plan,
         store,

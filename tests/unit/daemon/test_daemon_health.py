@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import ssl
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -36,6 +38,24 @@ def port() -> Iterator[int]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """The port of a server that speaks TLS, and its certificate, which is made out to another name."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-subj", "/CN=predict.example", "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run([*command, *files], cwd=tmp_path, capture_output=True, check=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server = HTTPServer(("127.0.0.1", 0), _Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port, tmp_path / "cert.pem"
     server.shutdown()
     thread.join()
     server.server_close()
@@ -77,3 +97,12 @@ def test_proxy_of_the_environment_is_not_asked(port: int, monkeypatch: pytest.Mo
 def test_process_without_an_address_is_healthy_when_it_runs() -> None:
     """The sentinel answers nothing; whether it runs is asked of supervisord."""
     assert health.problems([_program(RunningCheck())]) == {"x": None}
+
+
+def test_a_server_that_speaks_tls_is_known_by_its_certificate(tls: tuple[int, Path], tmp_path: Path) -> None:
+    """Whatever name it is made out to; a certificate that is not there is a problem in words."""
+    port, certificate = tls
+    assert health.problem(_program(HttpCheck("127.0.0.1", port, "/livez", tls_certificate=certificate)), 5) is None
+    missing = health.problem(_program(HttpCheck("127.0.0.1", port, "/livez", tls_certificate=tmp_path / "none")), 5)
+    assert missing is not None
+    assert "cannot be read" in missing

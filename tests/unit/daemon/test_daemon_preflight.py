@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -65,3 +66,34 @@ def test_full_disk_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HomeError, match=r"1\.0 GiB free, ct needs 2 GiB"):
         preflight.check_disk(Home(tmp_path), free_bytes=1024**3)
     preflight.check_disk(Home(tmp_path), free_bytes=2 * 1024**3)
+
+
+def test_a_certificate_and_its_key_are_tried_before_anything_starts(tmp_path: Path) -> None:
+    """Missing files, a key of another pair, an encrypted key: one message that names both files and settings."""
+    pairs = {}
+    for name, more in (("a", ["-nodes"]), ("b", ["-nodes"]), ("locked", ["-passout", "pass:secret"])):
+        command = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-subj",
+            "/CN=x",
+        ]
+        files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        subprocess.run([*command, *more, *files], cwd=tmp_path, capture_output=True, check=True)
+        pairs[name] = (tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
+    preflight.check_tls(_with_tls(*pairs["a"]))
+    wrong = [(pairs["a"][0], pairs["b"][1]), (tmp_path / "none", pairs["a"][1]), pairs["locked"]]
+    for certificate, key in wrong:
+        with pytest.raises(ConfigError, match="Nothing was started") as error:
+            preflight.check_tls(_with_tls(certificate, key))
+        assert str(key) in error.value.message
+        assert "CT_SERVING_TLS_KEY" in error.value.message
+
+
+def _with_tls(certificate: Path, key: Path) -> Settings:
+    return Settings(serving_tls_certificate=certificate, serving_tls_key=key)

@@ -78,3 +78,14 @@ def test_worker_is_asked_on_the_socket_it_opens() -> None:
     assert isinstance(worker.check, WorkerCheck)
     assert str(worker.check.socket) in worker.command
     assert worker.env["TF_USE_LEGACY_KERAS"] == "1"
+
+
+def test_serving_speaks_tls_when_told_to(tmp_path: Path) -> None:
+    """Command, address and health check change together."""
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    serving = _by_name(serving_tls_certificate=certificate, serving_tls_key=key)["serving"]
+    assert serving.command[-4:] == ("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key))
+    assert serving.address is not None
+    assert serving.address.startswith("https://")
+    assert isinstance(serving.check, HttpCheck)
+    assert serving.check.tls_certificate == certificate

@@ -4,125 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import threading
-from contextlib import contextmanager
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
+from rollout_parts import NOW, Registry, answering, roll_back, roll_out, stage, worker
 
-from ct.contracts import Change, DesiredState, HistoryEntry, Outcome, Verdict, VersionManifest, WorkerState
-from ct.errors import RegistryError, RolloutError, UnknownVersionError
+from ct.contracts import Change, DesiredState
+from ct.errors import RolloutError, UnknownVersionError
 from ct.home import Home
-from ct.rollout import ModelStore, announce_worker, apply, plan_rollback, plan_rollout, tree_sha256
-from ct.rollout.plan import AwaitWorkers, Desire, PointChampion, Remember, served_stack
-from ct.rollout.process import started_at
+from ct.rollout import announce_worker, apply, plan_rollout
+from ct.rollout.steps import AwaitWorkers, Desire, PointChampion, Remember
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ct.rollout.apply import Applied
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
-
-
-class Registry:
-    """An alias that can be out of reach."""
-
-    def __init__(self, *, down: bool = False) -> None:
-        self.champion: int | None = None
-        self._down = down
-
-    def point_champion(self, name: str, version: int) -> None:
-        if self._down:
-            raise RegistryError(f"no registry for {name}")
-        self.champion = version
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ModelStore:
-    """A store with versions 1, 2, 3 and 10, of which none serves yet."""
-    home = Home(tmp_path / "home").create()
-    store = ModelStore(home, "flights")
-    for version in (1, 2, 3, 10):
-        stage(store, tmp_path, version)
-    return store
-
-
-def stage(store: ModelStore, folder: Path, version: int) -> None:
-    """Put a version's files into the store."""
-    saved_model = folder / f"model{version}"
-    saved_model.mkdir(exist_ok=True)
-    (saved_model / "saved_model.pb").write_text(str(version))
-    manifest = VersionManifest(
-        name="flights",
-        version=version,
-        created_at=NOW,
-        run_id="r",
-        mlflow_run_id=None,
-        features=(),
-        label="late",
-        spans=(),
-        refit=False,
-        verdict=Verdict(
-            outcome=Outcome.APPROVED, reason="", checks=(), champion_version=None, span="s", rows=1, holdout=True
-        ),
-        saved_model_sha256=tree_sha256(saved_model),
-        prediction_tolerance=1e-5,
-    )
-    store.stage(saved_model, manifest, {"instances": [], "predictions": []})
-
-
-def roll_out(store: ModelStore, version: int, registry: Registry | None = None, timeout_s: float = 10) -> Applied:
-    """Plan and apply a rollout."""
-    plan = plan_rollout(
-        "flights", version, desired=store.desired(), history=store.history(), versions=store.versions(), keep=3
-    )
-    return apply(
-        plan, store, registry or Registry(), actor="run r", reason="better", clock=lambda: NOW, timeout_s=timeout_s
-    )
-
-
-def roll_back(store: ModelStore, to: int | None = None, registry: Registry | None = None) -> Applied:
-    """Plan and apply a rollback."""
-    plan = plan_rollback(
-        "flights", to, desired=store.desired(), history=store.history(), versions=store.versions(), keep=3
-    )
-    return apply(plan, store, registry or Registry(), actor="on-call", reason="worse", clock=lambda: NOW)
-
-
-def worker(generation: int, serving: int | None, error: str | None = None) -> WorkerState:
-    """What this process would report as a serving worker."""
-    began = started_at(os.getpid())
-    assert began is not None
-    return WorkerState(
-        pid=os.getpid(), started_at=began, generation=generation, serving=serving, loaded=(), error=error
-    )
-
-
-@contextmanager
-def answering(store: ModelStore, answer: Callable[[DesiredState], WorkerState]) -> Iterator[None]:
-    """A serving worker that answers each desired state as told."""
-    stopped = threading.Event()
-    announce_worker(Home(store.root.parent.parent), worker(0, None))
-
-    def follow() -> None:
-        reached = 0
-        while not stopped.wait(0.005):
-            desired = store.desired()
-            if desired is not None and desired.generation != reached:
-                reached = desired.generation
-                store.report_worker(answer(desired))
-
-    thread = threading.Thread(target=follow)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
+    from ct.contracts import WorkerState
+    from ct.rollout import ModelStore
 
 
 def test_versions_are_in_numeric_order(store: ModelStore) -> None:
@@ -146,7 +43,7 @@ def test_a_rollout_is_desired_remembered_and_aliased(store: ModelStore) -> None:
     desired = store.desired()
     assert desired is not None
     assert (desired.version, desired.previous, desired.warm) == (1, None, (1,))
-    assert [(entry.change, entry.version, entry.actor) for entry in store.history()] == [(Change.ROLLOUT, 1, "run r")]
+    assert [(entry.change, entry.version, entry.actor) for entry in store.history()] == [(Change.ROLLOUT, 1, "on-call")]
     assert registry.champion == 1
     assert applied.workers == 0
 
@@ -300,13 +197,3 @@ def test_an_unreadable_manifest_is_an_unknown_version(store: ModelStore) -> None
     (store.version_path(2) / "manifest.json").write_text(json.dumps({"version": 2}))
     with pytest.raises(UnknownVersionError, match=r"cannot be read.*Nothing serves yet"):
         store.manifest(2)
-
-
-def test_served_stack_forgets_what_was_rolled_back() -> None:
-    """A revert or rollback drops what came after its target."""
-
-    def entry(change: Change, version: int) -> HistoryEntry:
-        return HistoryEntry(generation=1, change=change, version=version, previous=None, at=NOW, actor="a", reason="r")
-
-    history = [entry(Change.ROLLOUT, 1), entry(Change.ROLLOUT, 2), entry(Change.ROLLBACK, 1), entry(Change.ROLLOUT, 3)]
-    assert served_stack(history) == [1, 3]

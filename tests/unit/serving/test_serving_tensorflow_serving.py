@@ -1,4 +1,4 @@
-"""TensorFlow Serving's bodies to columns: what is right goes through, what is wrong is named."""
+"""TensorFlow Serving's bodies to rows: what is right goes through, what is wrong is named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from ct.contracts import Feature
-from serving.codec import BadRequestError, decode, encode
+from serving.http import Decoded, Request
+from serving.protocols import tensorflow_serving
+from serving.rows import BadRequestError, Layout, TooLargeError
 
 FEATURES = (
     Feature(name="carrier", dtype="string"),
@@ -17,6 +19,15 @@ FEATURES = (
     Feature(name="weekday", dtype="int64"),
 )
 ROW = {"carrier": "UA", "distance": 100.5, "weekday": 3}
+LAYOUT = Layout(FEATURES)
+VERSION: Any = None
+"""This protocol's answers do not name the version."""
+
+
+def decode(body: bytes, max_rows: int = 100) -> Decoded:
+    """Read a body."""
+    request = Request("POST", "/v1/models/trips:predict", b"", [], body, "")
+    return tensorflow_serving.decode(request, LAYOUT, max_rows)
 
 
 def rows(**changes: Any) -> dict[str, Any]:
@@ -29,24 +40,33 @@ def columns(**changes: Any) -> dict[str, Any]:
     return {"inputs": {"carrier": ["UA", "AA"], "distance": [1, 2.5], "weekday": [0, 6], **changes}}
 
 
-def test_rows_become_typed_columns() -> None:
-    """Each feature is an array of its dtype, one value a row; a whole number will do for a float."""
-    request = decode(json.dumps(rows(distance=7)).encode(), FEATURES)
-    assert request.rows == 2
-    assert not request.columnar
-    assert request.columns["carrier"].tolist() == [b"UA", b"UA"]
-    assert request.columns["distance"].dtype == np.float32
-    assert request.columns["distance"].tolist() == [100.5, 7.0]
-    assert request.columns["weekday"].dtype == np.int64
+def test_rows_become_one_matrix_a_type() -> None:
+    """A value a row and feature in the order of the layout; a whole number will do for a float."""
+    decoded = decode(json.dumps(rows(distance=7)).encode())
+    strings, floats, ints = decoded.rows.arrays()
+    assert decoded.rows.count == 2
+    assert strings.tolist() == [["UA"], ["UA"]]
+    assert (floats.dtype, floats.tolist()) == (np.float32, [[100.5], [7.0]])
+    assert (ints.dtype, ints.tolist()) == (np.int64, [[3], [3]])
+    answer = decoded.encode(np.array([0.25, 0.5], np.float32), VERSION)
+    assert json.loads(answer.body) == {"predictions": [0.25, 0.5]}
 
 
-def test_columns_are_taken_as_they_are() -> None:
-    """The column format gives the same columns and is answered with `outputs`."""
-    request = decode(json.dumps(columns()).encode(), FEATURES)
-    assert request.rows == 2
-    assert request.columnar
-    assert json.loads(encode(np.array([0.25], np.float32), columnar=True)) == {"outputs": [0.25]}
-    assert json.loads(encode(np.array([0.25], np.float32), columnar=False)) == {"predictions": [0.25]}
+def test_columns_give_the_same_rows_and_are_answered_with_outputs() -> None:
+    """The column format differs on the wire only."""
+    decoded = decode(json.dumps(columns()).encode())
+    assert decoded.rows.columns() == columns()["inputs"]
+    assert json.loads(decoded.encode(np.array([0.25], np.float32), VERSION).body) == {"outputs": [0.25]}
+
+
+@pytest.mark.parametrize(
+    "body", [{"instances": [ROW] * 4}, {"inputs": {name: [value] * 4 for name, value in ROW.items()}}]
+)
+def test_more_rows_than_allowed_are_too_large(body: dict[str, Any]) -> None:
+    """The message says how many there are and how many may be."""
+    assert decode(json.dumps(body).encode(), max_rows=4).rows.count == 4
+    with pytest.raises(TooLargeError, match="has 4 rows; 3 are allowed"):
+        decode(json.dumps(body).encode(), max_rows=3)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +113,7 @@ def test_columns_are_taken_as_they_are() -> None:
 def test_a_wrong_body_is_refused_with_the_place_and_what_was_expected(payload: Any, message: str) -> None:
     """The message names the row, the feature and the type, so that a client's author need not guess."""
     with pytest.raises(BadRequestError) as refused:
-        decode(json.dumps(payload).encode(), FEATURES)
+        decode(json.dumps(payload).encode())
     assert message in str(refused.value)
 
 
@@ -113,11 +133,11 @@ def test_a_wrong_body_is_refused_with_the_place_and_what_was_expected(payload: A
 def test_what_is_not_json_is_refused(body: bytes) -> None:
     """NaN and Infinity are no JSON, and deep nesting does not end the process."""
     with pytest.raises(BadRequestError, match="the body is not JSON"):
-        decode(body, FEATURES)
+        decode(body)
 
 
 def test_a_message_does_not_repeat_a_long_value() -> None:
     """What a client sent is shown in part only."""
     with pytest.raises(BadRequestError) as refused:
-        decode(json.dumps(rows(distance="x" * 10_000)).encode(), FEATURES)
+        decode(json.dumps(rows(distance="x" * 10_000)).encode())
     assert len(str(refused.value)) < 200

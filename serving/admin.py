@@ -1,0 +1,92 @@
+"""What changes what serves, over HTTP: a rollback for whoever has an admin token and no shell on this machine."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ct.errors import CTError, RegistryError
+from ct.rollout import ModelStore, apply, kept, plan_rollback
+from serving.http import HttpError, json_response
+from serving.protocols.body import read_object
+from serving.rows import kind
+
+if TYPE_CHECKING:
+    from ct.home import Home
+    from serving.http import Request, Response
+    from serving.routes import Target
+
+WAIT_S = 60.0
+REASON_CHARACTERS = 500
+
+
+class _NoRegistry:
+    """Serving knows no registry; what the alias lacks, the next rollout or rollback through `ct` mends."""
+
+    def point_champion(self, name: str, version: int) -> None:
+        """Say so.
+
+        Raises:
+            RegistryError: always.
+        """
+        raise RegistryError(
+            f"the alias `champion` of {name} was not moved to version {version}: serving has no registry. "
+            "The next rollout or rollback with `ct` moves it.",
+            name=name,
+            version=version,
+        )
+
+
+class Admin:
+    """Executes the same plans as the command line does."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def rollback(self, request: Request, target: Target) -> Response:
+        """`{"to": 3, "reason": "..."}`, both optional. Answers when every worker serves the version; takes a thread.
+
+        Raises:
+            HttpError: 409, it cannot be done; the message says why and what serves on.
+            BadRequestError: the body is wrong.
+        """
+        to, reason = _read(request.body)
+        store = ModelStore(self._home, target.model or "")
+        desired = store.desired()
+        if desired is None:
+            raise HttpError(404, f'no model "{store.name}" serves')
+        try:
+            plan = plan_rollback(
+                store.name,
+                to,
+                desired=desired,
+                history=store.history(),
+                versions=store.versions(),
+                keep=kept(desired),
+            )
+            applied = apply(
+                plan,
+                store,
+                _NoRegistry(),
+                actor=f"token {request.token}",
+                reason=reason,
+                clock=lambda: datetime.now(timezone.utc),
+                timeout_s=WAIT_S,
+            )
+        except CTError as error:
+            raise HttpError(409, error.message) from error
+        entry = applied.entry
+        answer = {"name": store.name, "from": entry.previous, "to": entry.version, "workers": applied.workers}
+        return json_response(200, {**answer, "alias_problem": applied.alias_problem})
+
+
+def _read(body: bytes) -> tuple[int | None, str]:
+    payload: dict[str, Any] = read_object(body or orjson.dumps({}), ("to", "reason"))
+    to, reason = payload.get("to"), payload.get("reason", "rolled back over HTTP")
+    if to is not None and (type(to) is not int or to < 1):
+        raise HttpError(400, f'"to" must be the number of a version, not {kind(to)}')
+    if type(reason) is not str or len(reason) > REASON_CHARACTERS:
+        raise HttpError(400, f'"reason" must be a text of at most {REASON_CHARACTERS} characters')
+    return to, reason

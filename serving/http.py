@@ -1,0 +1,94 @@
+"""A request and its answer as the routes see them: whole bodies, no streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from serving.rows import Layout, Rows
+    from serving.version import LoadedVersion
+
+JSON = b"application/json"
+Headers = list[tuple[bytes, bytes]]
+
+
+class Request:
+    """One request, its body whole. Header names are lower-case."""
+
+    __slots__ = ("body", "client", "headers", "method", "path", "query", "token")
+
+    def __init__(self, method: str, path: str, query: bytes, headers: Headers, body: bytes, client: str) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.body = body
+        self.client = client
+        self.token: str | None = None
+        """The name of the token it came with, once that has been checked."""
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+@dataclass(slots=True)
+class Response:
+    """The whole answer."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class HttpError(Exception):
+    """An answer other than 200; the message is for the client."""
+
+    def __init__(self, status: int, message: str, *, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+
+
+class Encoded(NamedTuple):
+    """An answer's body, and its content type and further headers."""
+
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Decoded(NamedTuple):
+    """A request's rows, and how its protocol answers."""
+
+    rows: Rows
+    encode: Callable[[np.ndarray[Any, Any], LoadedVersion], Encoded]
+
+
+class Decode(Protocol):
+    """How a protocol reads a request."""
+
+    def __call__(self, request: Request, layout: Layout, max_rows: int) -> Decoded:
+        """Read a body.
+
+        Raises:
+            BadRequestError: it is not of the protocol, or a value is not what the feature takes.
+            TooLargeError: it has more rows than are allowed.
+        """
+        ...
+
+
+def json_response(status: int, value: Any, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Response:
+    """A JSON answer."""
+    return Response(status, orjson.dumps(value), headers=headers)

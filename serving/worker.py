@@ -1,0 +1,95 @@
+"""One serving worker: its parts, made and wired once, started and stopped in order."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ct.tokens import TokenError, TokenStore
+from serving import uvicorn_protocol
+from serving.access import Access
+from serving.access_log import AccessLog
+from serving.admin import Admin
+from serving.asgi import AsgiFront
+from serving.follower import Follower
+from serving.front import Front
+from serving.information import Information
+from serving.metrics import Metrics
+from serving.plane import DataPlane
+from serving.prediction_log import PredictionLog
+from serving.table import ModelTable
+
+if TYPE_CHECKING:
+    from ct.home import Home
+    from ct.settings import Settings
+
+LOG = logging.getLogger("ct.serving")
+BYTES_A_MB = 1024 * 1024
+
+
+class Worker:
+    """Everything a process needs to answer. Making one starts nothing and imports no metrics; `in_front_of` comes first."""
+
+    plane: DataPlane
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self._home = home
+        self._settings = settings
+
+    def in_front_of(self, behind: Any) -> Any:
+        """An ASGI application with our routes in front of `behind`; uvicorn's protocol gets them too."""
+        from serving.version import limit_threads  # noqa: PLC0415  TensorFlow, which BentoML's supervisor need not load
+
+        home, settings = self._home, self._settings
+        limit_threads(settings.serving_workers)
+        metrics, table = Metrics(), ModelTable()
+        self._tokens = TokenStore(home.tokens)
+        self._access_log = AccessLog(home, enabled=settings.access_log)
+        self._prediction_log = PredictionLog(
+            home, share=settings.prediction_log_share, budget_mb=settings.prediction_log_mb
+        )
+        self.plane = DataPlane(table, settings, metrics, self._prediction_log)
+        self._follower = Follower(home, table, settings.serving_memory_mb, self._tick)
+        self._metrics = metrics
+        self._counted = {"access": 0, "prediction": 0}
+        access = Access(self._tokens, required=settings.needs_token)
+        information = Information(self.plane, home, needs_token=settings.needs_token)
+        front = Front(self.plane, information, Admin(home), access, settings, metrics, self._access_log)
+        max_body_bytes = int(settings.serving_max_body_mb * BYTES_A_MB)
+        uvicorn_protocol.install(front, max_body_bytes=max_body_bytes, body_timeout_s=settings.serving_timeout_s)
+        return AsgiFront(front, access, behind, max_body_bytes)
+
+    def start(self) -> None:
+        """Load what should serve now, then follow the store in the background."""
+        self._refresh_tokens()
+        self._access_log.start()
+        self._prediction_log.start()
+        self._follower.start()
+
+    def stop(self) -> None:
+        """Called when every request in flight has been answered."""
+        self._follower.stop()
+        self.plane.close()
+        self._prediction_log.stop()
+        self._access_log.stop()
+        self._count_lost()
+
+    def _tick(self) -> None:
+        """About once a second, in the follower's thread: what changes on disk or is counted elsewhere."""
+        self._refresh_tokens()
+        self._count_lost()
+        for name, model in self.plane.models.items():
+            self._metrics.serves(name, model.serving.version)
+
+    def _count_lost(self) -> None:
+        for name, log in (("access", self._access_log), ("prediction", self._prediction_log)):
+            dropped = log.dropped
+            if dropped > self._counted[name]:
+                self._metrics.lost(name, dropped - self._counted[name])
+                self._counted[name] = dropped
+
+    def _refresh_tokens(self) -> None:
+        try:
+            self._tokens.refresh()
+        except TokenError as error:
+            LOG.error("%s", error.message)  # noqa: TRY400  the message says all; the store says each problem once

@@ -1,0 +1,238 @@
+"""Tokens, TLS and limits: a serving process that asks who comes, and has room for little."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from serving_process import ROW, answers, await_true, predict, roll_out, serving, stage
+
+from ct.home import Home
+from ct.rollout import ModelStore
+from ct.tokens import Scope, TokenStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from serving_process import Served
+
+SLOW_LOOPS = 50_000
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for loopback, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "1",
+    ]
+    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-keyout", "key.pem", "-out", "cert.pem"], cwd=folder, capture_output=True, check=True)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Path]) -> Iterator[Served]:
+    """Tokens for everything, TLS, four requests at a time, eight rows waiting, a body within three seconds."""
+    home = Home(tmp_path_factory.mktemp("guarded") / "home").create()
+    folder = tmp_path_factory.mktemp("guarded-models")
+    settings = {
+        "serving_access": "tokens",
+        "serving_max_concurrent": 4,
+        "serving_max_waiting_rows": 8,
+        "serving_max_body_mb": 0.1,
+        "serving_timeout_s": 3,
+    }
+    with serving(home, folder, tls=certificate, **settings) as process:
+        store = ModelStore(home, "trips")
+        stage(store, folder, 1, 0.1)
+        stage(store, folder, 2, 0.2, loops=SLOW_LOOPS)
+        roll_out(store, 1)
+        yield process
+
+
+@pytest.fixture(scope="module")
+def secrets(guarded: Served) -> dict[str, str]:
+    """A token a scope."""
+    tokens = TokenStore(guarded.home.tokens)
+    made = {scope.value: tokens.create(f"a-{scope.value}", [scope]) for scope in Scope}
+    with guarded.client(headers=bearer(made["read"])) as client:
+        await_true(lambda: client.get("/v1/models/trips").status_code == 200, 10)
+    return made
+
+
+def bearer(secret: str) -> dict[str, str]:
+    """The header that carries a token."""
+    return {"authorization": f"Bearer {secret}"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/v1/models/trips:predict", {"predict", "admin"}),
+        ("POST", "/predict", {"predict", "admin"}),
+        ("GET", "/v1/models/trips", {"read", "admin"}),
+        ("GET", "/openapi.json", {"read", "admin"}),
+        ("GET", "/metrics", {"read", "admin"}),
+        ("GET", "/v1/models/trips/history", {"read", "admin"}),
+        ("POST", "/v1/models/trips:rollback", {"admin"}),
+        ("GET", "/livez", {"nobody", "predict", "read", "admin"}),
+        ("GET", "/readyz", {"nobody", "predict", "read", "admin"}),
+        ("GET", "/docs", {"nobody", "predict", "read", "admin"}),
+    ],
+)
+def test_a_route_takes_the_tokens_of_its_scope_only(
+    guarded: Served, secrets: dict[str, str], method: str, path: str, allowed: set[str]
+) -> None:
+    """401 without a token, 403 with another scope's; BentoML's own routes are guarded too."""
+    body = (
+        {"model": "trips", "instances": [ROW]}
+        if path == "/predict"
+        else {"instances": [ROW]}
+        if "predict" in path
+        else {"to": 9}
+    )
+    with guarded.client() as client:
+        for who in ("nobody", *secrets):
+            headers = bearer(secrets[who]) if who in secrets else {}
+            answer = client.request(method, path, json=body if method == "POST" else None, headers=headers)
+            if who in allowed:
+                assert answer.status_code in (200, 409), answer.text  # 409: there is no version 9 to roll back to
+            else:
+                assert answer.status_code == (401 if who == "nobody" else 403)
+                assert ("www-authenticate" in answer.headers) == (who == "nobody")
+
+
+@pytest.mark.parametrize("value", ["Bearer wrong", "Basic YTpi", "Bearer \xff", "bearer"])
+def test_a_wrong_authorization_is_refused(guarded: Served, secrets: dict[str, str], value: str) -> None:
+    """And does not come back in the answer."""
+    assert secrets
+    with guarded.client() as client:
+        answer = client.get("/v1/models/trips", headers={"authorization": value.encode("latin-1")})  # type: ignore[dict-item]
+        assert answer.status_code == 401
+        assert "wrong" not in answer.text
+
+
+def test_a_revoked_token_is_refused_soon(guarded: Served, secrets: dict[str, str]) -> None:
+    """Within moments, in a process that runs; a damaged file lets nobody in, and one that is mended does."""
+    tokens = TokenStore(guarded.home.tokens)
+    secret = tokens.create("short-lived", [Scope.READ])
+    with guarded.client() as client:
+
+        def status(of: str) -> int:
+            return client.get("/v1/models/trips", headers=bearer(of)).status_code
+
+        await_true(lambda: status(secret) == 200, 10)
+        tokens.revoke("short-lived")
+        await_true(lambda: status(secret) == 401, 10)
+        content = guarded.home.tokens.read_text()
+        guarded.home.tokens.write_text("{")
+        await_true(lambda: status(secrets["read"]) == 401, 10)
+        guarded.home.tokens.write_text(content)
+        await_true(lambda: status(secrets["read"]) == 200, 10)
+    assert guarded.log().count("cannot be read: it is damaged") == 1
+
+
+def test_plain_http_gets_no_answer_where_tls_is_set(guarded: Served) -> None:
+    """Nothing is said before the connection is safe."""
+    with httpx.Client(base_url=guarded.url.replace("https", "http")) as client:
+        assert not answers(client)
+
+
+@pytest.mark.parametrize(("rows", "refused"), [(1, 429), (5, 503)], ids=["too many requests", "too many rows"])
+def test_what_is_more_than_there_is_room_for_is_told_to_come_again(
+    guarded: Served, secrets: dict[str, str], rows: int, refused: int
+) -> None:
+    """429 past the concurrency limit, 503 past the queue; each with Retry-After, and what was taken is answered."""
+    store = ModelStore(guarded.home, "trips")
+    roll_out(store, 2)
+    got: list[httpx.Response] = []
+    all_at_once = threading.Barrier(12)
+
+    def ask() -> None:
+        with guarded.client(headers=bearer(secrets["predict"])) as client:
+            client.get("/livez")
+            all_at_once.wait(20)
+            got.append(predict(client, instances=[ROW] * rows))
+
+    threads = [threading.Thread(target=ask) for _ in range(all_at_once.parties)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    roll_out(store, 1)
+    assert {answer.status_code for answer in got} == {200, refused}
+    for answer in got:
+        if answer.status_code != 200:
+            assert answer.headers["retry-after"] == "1"
+            assert "try again" in answer.json()["error"]
+
+
+def test_a_body_that_does_not_become_whole_gets_408(guarded: Served, secrets: dict[str, str]) -> None:
+    """A client that sends half a body and waits does not keep its connection for ever."""
+    halves = threading.Event()
+
+    def body() -> Iterator[bytes]:
+        yield b'{"instances": '
+        halves.wait(20)
+        yield b"[]}"
+
+    with guarded.client(headers=bearer(secrets["predict"])) as client:
+        timer = threading.Timer(6, halves.set)
+        timer.start()
+        try:
+            assert client.post("/v1/models/trips:predict", content=body()).status_code == 408
+        except httpx.TransportError:
+            pass  # the answer came, and the connection closed, while the client still wrote
+        finally:
+            timer.cancel()
+            halves.set()
+        assert predict(client).status_code == 200
+
+
+def test_a_rollback_over_http_is_the_same_plan(guarded: Served, secrets: dict[str, str]) -> None:
+    """It returns when the workers answer with the version; the history names the token and the reason."""
+    store = ModelStore(guarded.home, "trips")
+    roll_out(store, 2)
+    with guarded.client(headers=bearer(secrets["admin"])) as client:
+        wrong = client.post("/v1/models/trips:rollback", json={"to": "1"})
+        assert (wrong.status_code, "must be the number of a version" in wrong.text) == (400, True)
+        assert client.post("/v1/models/trips:rollback", json={"version": 1}).status_code == 400
+        assert client.post("/v1/models/other:rollback", json={}).status_code == 404
+        done = client.post("/v1/models/trips:rollback", json={"reason": "complaints"})
+        assert done.status_code == 200, done.text
+        assert (done.json()["from"], done.json()["to"], done.json()["workers"]) == (2, 1, 1)
+        assert predict(client).headers["ct-model-version"] == "1"
+        entry = client.get("/v1/models/trips/history").json()["history"][-1]
+        assert (entry["actor"], entry["reason"], entry["change"]) == ("token a-admin", "complaints", "rollback")
+        again = client.post("/v1/models/trips:rollback", json={"to": 1})
+        assert (again.status_code, "serving already" in again.text) == (409, True)
+
+
+def test_the_access_log_names_the_token_and_never_shows_it(guarded: Served, secrets: dict[str, str]) -> None:
+    """A JSON line a request."""
+    with guarded.client(headers={**bearer(secrets["predict"]), "x-request-id": "look-for-me"}) as client:
+        predict(client)
+
+    def lines() -> list[str]:
+        return [line for path in guarded.home.logs.glob("access-*.jsonl") for line in path.read_text().splitlines()]
+
+    await_true(lambda: any("look-for-me" in line for line in lines()), 10)
+    entry = next(json.loads(line) for line in lines() if "look-for-me" in line)
+    assert (entry["token"], entry["status"], entry["version"], entry["rows"]) == ("a-predict", 200, 1, 1)
+    everything = "".join(lines()) + guarded.log()
+    assert not any(secret in everything for secret in secrets.values())

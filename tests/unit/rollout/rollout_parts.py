@@ -1,0 +1,113 @@
+"""What the tests of rollouts share: a store with versions, a registry, and serving workers that are threads of the test."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from ct.contracts import Feature, Outcome, Verdict, VersionManifest, WorkerState
+from ct.errors import RegistryError
+from ct.home import Home
+from ct.rollout import Plan, announce_worker, apply, plan_rollback, plan_rollout, tree_sha256
+from ct.rollout.process import started_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ct.contracts import DesiredState
+    from ct.rollout import Applied, ModelStore
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+FEATURES = (Feature(name="carrier", dtype="string"), Feature(name="distance", dtype="float32"))
+
+
+class Registry:
+    """An alias that can be out of reach."""
+
+    def __init__(self, *, down: bool = False) -> None:
+        self.champion: int | None = None
+        self._down = down
+
+    def point_champion(self, name: str, version: int) -> None:
+        if self._down:
+            raise RegistryError(f"no registry for {name}")
+        self.champion = version
+
+
+def stage(store: ModelStore, folder: Path, version: int, features: tuple[Feature, ...] = FEATURES) -> None:
+    """Put a version's files into the store."""
+    saved_model = folder / f"model{version}"
+    saved_model.mkdir(exist_ok=True)
+    (saved_model / "saved_model.pb").write_text(str(version))
+    manifest = VersionManifest(
+        name="flights",
+        version=version,
+        created_at=NOW,
+        run_id="r",
+        mlflow_run_id=None,
+        features=features,
+        label="late",
+        spans=(),
+        refit=False,
+        verdict=Verdict(
+            outcome=Outcome.APPROVED, reason="", checks=(), champion_version=None, span="s", rows=1, holdout=True
+        ),
+        saved_model_sha256=tree_sha256(saved_model),
+        prediction_tolerance=1e-5,
+    )
+    store.stage(saved_model, manifest, {"instances": [], "predictions": []})
+
+
+def carry_out(
+    plan: Plan, store: ModelStore, registry: Registry | None = None, *, reason: str = "better", timeout_s: float = 10
+) -> Applied:
+    """Apply a plan."""
+    registry = registry or Registry()
+    return apply(plan, store, registry, actor="on-call", reason=reason, clock=lambda: NOW, timeout_s=timeout_s)
+
+
+def roll_out(store: ModelStore, version: int, registry: Registry | None = None, timeout_s: float = 10) -> Applied:
+    """Plan and apply a rollout."""
+    plan = plan_rollout("flights", version, reached=store.reached(), **store.facts(3))
+    return carry_out(plan, store, registry, timeout_s=timeout_s)
+
+
+def roll_back(store: ModelStore, to: int | None = None, registry: Registry | None = None) -> Applied:
+    """Plan and apply a rollback."""
+    return carry_out(plan_rollback("flights", to, **store.facts(3)), store, registry, reason="worse")
+
+
+def worker(generation: int, serving: int | None, error: str | None = None, loaded: tuple[int, ...] = ()) -> WorkerState:
+    """What this process would report as a serving worker."""
+    began = started_at(os.getpid())
+    assert began is not None
+    return WorkerState(
+        pid=os.getpid(), started_at=began, generation=generation, serving=serving, loaded=loaded, error=error
+    )
+
+
+@contextmanager
+def answering(store: ModelStore, answer: Callable[[DesiredState], WorkerState]) -> Iterator[None]:
+    """A serving worker that answers each desired state as told."""
+    stopped = threading.Event()
+    announce_worker(Home(store.root.parent.parent), worker(0, None))
+
+    def follow() -> None:
+        reached = 0
+        while not stopped.wait(0.005):
+            desired = store.desired()
+            if desired is not None and desired.generation != reached:
+                reached = desired.generation
+                store.report_worker(answer(desired))
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
