@@ -13,10 +13,10 @@ from _bentoml_sdk.service.factory import Service
 
 from ct.home import Home
 from ct.settings import Settings
-from serving.batcher import OverloadedError, PredictionError
-from serving.http import HttpError
-from serving.information import VERSION_HEADER
+from serving.plane.batcher import OverloadedError, PredictionError
+from serving.plane.data_plane import NotServedError
 from serving.rows import BadRequestError, from_objects
+from serving.web.information import VERSION_HEADER
 from serving.worker import Worker
 
 HOME = Home.from_environment()
@@ -52,7 +52,7 @@ class Predictor:
             chosen = plane.settle(chosen, rows)
             ctx.response.headers[VERSION_HEADER.decode()] = str(chosen.version.version)
             predictions = await plane.predicted(chosen.version, rows)
-        except HttpError as error:
+        except NotServedError as error:
             raise bentoml.exceptions.NotFound(str(error)) from error
         except BadRequestError as error:
             raise bentoml.exceptions.InvalidArgument(str(error)) from error

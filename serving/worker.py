@@ -6,18 +6,18 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ct.tokens import TokenError, TokenStore
-from serving import uvicorn_protocol
-from serving.access import Access
-from serving.access_log import AccessLog
-from serving.admin import Admin
-from serving.asgi import AsgiFront
-from serving.follower import Follower
-from serving.front import Front
-from serving.information import Information
+from serving.logs.access_log import AccessLog
+from serving.logs.prediction_log import PredictionLog
 from serving.metrics import Metrics
-from serving.plane import DataPlane
-from serving.prediction_log import PredictionLog
-from serving.table import ModelTable
+from serving.plane.data_plane import DataPlane
+from serving.plane.follower import Follower
+from serving.plane.table import ModelTable
+from serving.web import uvicorn_protocol
+from serving.web.access import Access
+from serving.web.admin import Admin
+from serving.web.asgi import AsgiFront
+from serving.web.front import Front
+from serving.web.information import Information
 
 if TYPE_CHECKING:
     from ct.home import Home
@@ -38,7 +38,7 @@ class Worker:
 
     def in_front_of(self, behind: Any) -> Any:
         """An ASGI application with our routes in front of `behind`; uvicorn's protocol gets them too."""
-        from serving.version import limit_threads  # noqa: PLC0415  TensorFlow, which BentoML's supervisor need not load
+        from serving.plane.version import limit_threads  # noqa: PLC0415  TensorFlow, which BentoML's supervisor need not load
 
         home, settings = self._home, self._settings
         limit_threads(settings.serving_workers)

@@ -23,7 +23,7 @@ from serving_process import (
 
 from ct.contracts import Feature
 from ct.errors import RolloutError
-from serving.prediction_log import read
+from serving.logs.prediction_log import read
 
 if TYPE_CHECKING:
     from pathlib import Path

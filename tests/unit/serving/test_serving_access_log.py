@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ct.home import Home
-from serving import access_log
-from serving.access_log import FILES, AccessLog
+from serving.logs import access_log
+from serving.logs.access_log import FILES, AccessLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable

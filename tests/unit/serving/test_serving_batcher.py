@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ct.contracts import Feature
-from serving.batcher import MAX_BATCH_ROWS, Batcher, OverloadedError, PredictionError
+from serving.plane.batcher import MAX_BATCH_ROWS, Batcher, OverloadedError, PredictionError
 from serving.rows import Layout, Rows, from_columns
 
 if TYPE_CHECKING:

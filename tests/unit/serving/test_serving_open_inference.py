@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ct.contracts import Feature
-from serving.http import Decoded, Request
-from serving.protocols import open_inference
 from serving.rows import BadRequestError, Layout, TooLargeError
+from serving.web.messages import Decoded, Request
+from serving.web.protocols import open_inference
 
 LAYOUT = Layout(
     (

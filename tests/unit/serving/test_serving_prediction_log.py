@@ -18,10 +18,10 @@ import pytest
 
 from ct.contracts import Feature
 from ct.home import Home
-from serving import prediction_files
-from serving.background import remove_oldest
-from serving.prediction_files import FILE_ROWS, FILE_S, PredictionFiles, ReservedNameError
-from serving.prediction_log import WAKE_ROWS, Answered, PredictionLog, read
+from serving.logs import prediction_files
+from serving.logs.background import remove_oldest
+from serving.logs.prediction_files import FILE_ROWS, FILE_S, Answered, PredictionFiles, ReservedNameError
+from serving.logs.prediction_log import WAKE_ROWS, PredictionLog, read
 from serving.rows import Layout, from_objects
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ import pytest
 from ct.contracts import Feature
 from ct.errors import CTError
 from ct.home import Home
-from serving import replay
-from serving.comparison import ReplayError, compare, ks_statistic
-from serving.prediction_files import PredictionFiles
-from serving.prediction_log import Answered, read
+from serving.logs.prediction_files import Answered, PredictionFiles
+from serving.logs.prediction_log import read
+from serving.replay import __main__ as replay
+from serving.replay.comparison import ReplayError, compare, ks_statistic
 from serving.rows import Layout, from_objects
 
 if TYPE_CHECKING:
@@ -219,9 +219,9 @@ def test_a_version_that_fails_on_logged_rows_is_named_with_the_request(home: Hom
 
 def run(home: Home, monkeypatch: pytest.MonkeyPatch, load_version: Callable[..., Any]) -> int:
     """`python -m serving.replay` in this process, with no TensorFlow."""
-    fake = ModuleType("serving.version")
+    fake = ModuleType("serving.plane.version")
     fake.load_version = load_version  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "serving.version", fake)
+    monkeypatch.setitem(sys.modules, "serving.plane.version", fake)
     monkeypatch.setenv("CT_HOME", str(home.root))
     until = SINCE + timedelta(minutes=1)
     period = ["--since", SINCE.isoformat(), "--until", until.isoformat()]
@@ -260,7 +260,7 @@ def test_nothing_logged_is_told_without_loading_tensorflow(home: Home) -> None:
     keep(home, {"a": [0.1]})
     since = SINCE + timedelta(days=1)
     code = (
-        "import sys; from serving.replay import main; code = main(sys.argv[1:]); "
+        "import sys; from serving.replay.__main__ import main; code = main(sys.argv[1:]); "
         "sys.exit(9 if 'tensorflow' in sys.modules else code)"
     )
     period = ["--since", since.isoformat(), "--until", (since + timedelta(hours=1)).isoformat()]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ct.contracts import Canary
-from serving.table import ServedModel
+from serving.plane.table import ServedModel
 
 OLD: Any = SimpleNamespace(version=6)
 NEW: Any = SimpleNamespace(version=7)

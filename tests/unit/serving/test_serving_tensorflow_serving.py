@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ct.contracts import Feature
-from serving.http import Decoded, Request
-from serving.protocols import tensorflow_serving
 from serving.rows import BadRequestError, Layout, TooLargeError
+from serving.web.messages import Decoded, Request
+from serving.web.protocols import tensorflow_serving
 
 FEATURES = (
     Feature(name="carrier", dtype="string"),

@@ -4,8 +4,8 @@
 
     predictions/<model>/<YYYY-MM-DD>/<HHMMSS>Z-<pid>-<number>.parquet
 
-serving.prediction_files says which columns. A file holds one layout of features. It grows for up to FILE_S seconds, by being
-replaced whole, so that quiet hours leave tens of files and not thousands; a reader never sees half a file.
+serving.logs.prediction_files says which columns. A file holds one layout of features. It grows for up to FILE_S seconds, by
+being replaced whole, so that quiet hours leave tens of files and not thousands; a reader never sees half a file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -21,14 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from serving.background import Background
-from serving.prediction_files import FILE_S, OURS, PredictionFiles, by_layout
+from serving.logs.background import Background
+from serving.logs.prediction_files import FILE_S, OURS, Answered, PredictionFiles, by_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from ct.home import Home
-    from serving.rows import Rows
 
 LOG = logging.getLogger("ct.serving")
 ANSWERED = ("champion", "canary", "pinned")
@@ -41,23 +39,6 @@ READ_ROWS = 4_096
 MIB = 1024 * 1024
 LATE = timedelta(seconds=FILE_S + 60)
 """A row is in a file whose name is at most this much older."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One request, as one version answered it."""
-
-    model: str
-    version: int
-    variant: str
-    """`champion`, `canary`, `pinned` where the request named the version, or `shadow`, which no client sees."""
-    request_id: str
-    trace_id: str | None
-    at: float
-    """When it arrived, Unix seconds."""
-    rows: Rows
-    predictions: list[float]
-    """One a row."""
 
 
 class PredictionLog:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ct.errors import CTError
-from serving.prediction_files import OURS, TYPES
+from serving.logs.prediction_files import OURS, TYPES
 from serving.rows import from_columns
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def compare(candidate: Candidate, batches: Iterable[pa.RecordBatch], threshold: 
 
     Args:
         candidate: the version.
-        batches: as serving.prediction_log.read gives them.
+        batches: as serving.logs.prediction_log.read gives them.
         threshold: a prediction from here on is a yes.
 
     Returns:

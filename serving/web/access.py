@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serving.http import HttpError
+from serving.web.messages import HttpError
 
 if TYPE_CHECKING:
     from ct.tokens import TokenStore

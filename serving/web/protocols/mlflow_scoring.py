@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from serving.http import Decoded, Encoded
-from serving.protocols.body import limit_columns, limit_rows, read_object, require_rows
 from serving.rows import BadRequestError, from_columns, from_objects, from_table, short
+from serving.web.messages import Decoded, Encoded
+from serving.web.protocols.body import limit_columns, limit_rows, read_object, require_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
 
-    from serving.http import Request
+    from serving.plane.version import LoadedVersion
     from serving.rows import Layout, Rows
-    from serving.version import LoadedVersion
+    from serving.web.messages import Request
 
 PROTOCOL = "mlflow"
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -31,7 +31,7 @@ JSON_TYPE, CSV_TYPE = b"application/json", b"text/csv"
 
 
 def decode(request: Request, layout: Layout, max_rows: int) -> Decoded:
-    """Read an `/invocations` body; serving.http.Decode says what it raises."""
+    """Read an `/invocations` body; serving.web.messages.Decode says what it raises."""
     content_type = (request.header(b"content-type") or JSON_TYPE).partition(b";")[0].strip().lower()
     if content_type == CSV_TYPE:
         return Decoded(_from_csv(request.body, layout, max_rows), _encode)

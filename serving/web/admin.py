@@ -9,14 +9,14 @@ import orjson
 
 from ct.errors import CTError, RegistryError
 from ct.rollout import ModelStore, apply, kept, plan_rollback
-from serving.http import HttpError, json_response
-from serving.protocols.body import read_object
 from serving.rows import kind
+from serving.web.messages import HttpError, json_response
+from serving.web.protocols.body import read_object
 
 if TYPE_CHECKING:
     from ct.home import Home
-    from serving.http import Request, Response
-    from serving.routes import Target
+    from serving.web.messages import Request, Response
+    from serving.web.routes import Target
 
 WAIT_S = 60.0
 REASON_CHARACTERS = 500

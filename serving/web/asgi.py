@@ -1,4 +1,4 @@
-"""The routes as an ASGI application in front of BentoML's, for whatever does not speak serving.uvicorn_protocol.
+"""The routes as an ASGI application in front of BentoML's, for whatever does not speak serving.web.uvicorn_protocol.
 
 It also asks BentoML's own routes for the same tokens.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from serving.access import NONE, PREDICT, READ
-from serving.http import HttpError, Request, Response, json_response
+from serving.web.access import NONE, PREDICT, READ
+from serving.web.messages import HttpError, Request, Response, json_response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from serving.access import Access
-    from serving.front import Front
+    from serving.web.access import Access
+    from serving.web.front import Front
 
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -6,10 +6,9 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from serving.batcher import Batcher
-from serving.http import HttpError
-from serving.prediction_log import Answered
-from serving.shadow import Shadow
+from serving.logs.prediction_files import Answered
+from serving.plane.batcher import Batcher
+from serving.plane.shadow import Shadow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,16 +17,20 @@ if TYPE_CHECKING:
 
     from ct.contracts import Canary
     from ct.settings import Settings
-    from serving.batcher import Done
+    from serving.logs.prediction_log import PredictionLog
     from serving.metrics import Metrics
-    from serving.prediction_log import PredictionLog
+    from serving.plane.batcher import Done
+    from serving.plane.table import ModelTable, ServedModel
+    from serving.plane.version import LoadedVersion
     from serving.rows import Rows
-    from serving.table import ModelTable, ServedModel
-    from serving.version import LoadedVersion
 
 PREDICT_THREADS = 2
 CHAMPION, CANARY, PINNED = "champion", "canary", "pinned"
 LABELS = (CHAMPION, CANARY)
+
+
+class NotServedError(Exception):
+    """No such model, version or label is loaded. The message names what is."""
 
 
 class Chosen(NamedTuple):
@@ -60,32 +63,32 @@ class DataPlane:
         """A model that serves.
 
         Raises:
-            HttpError: 404, it does not.
+            NotServedError: it does not.
         """
         model = self._table.models.get(name)
         if model is None:
             known = ", ".join(sorted(self._table.models)) or "none yet"
-            raise HttpError(404, f'no model "{name}" serves; models: {known}')
+            raise NotServedError(f'no model "{name}" serves; models: {known}')
         return model
 
     def pinned(self, model: ServedModel, version: int | None, label: str | None) -> LoadedVersion:
         """The version that a path names.
 
         Raises:
-            HttpError: 404, it is not loaded.
+            NotServedError: it is not loaded.
         """
         if label is not None:
             if label == CHAMPION:
                 return model.serving
             if label == CANARY and model.canary is not None:
                 return model.loaded[model.canary.version]
-            raise HttpError(
-                404, f'"{model.name}" has no version with the label "{label}" now; labels: {", ".join(LABELS)}'
+            raise NotServedError(
+                f'"{model.name}" has no version with the label "{label}" now; labels: {", ".join(LABELS)}'
             )
         found = model.loaded.get(version) if version is not None else model.serving
         if found is None:
             loaded = ", ".join(map(str, sorted(model.loaded)))
-            raise HttpError(404, f'version {version} of "{model.name}" is not loaded; loaded: {loaded}')
+            raise NotServedError(f'version {version} of "{model.name}" is not loaded; loaded: {loaded}')
         return found
 
     def choose(self, name: str, version: int | None, label: str | None, header: Any) -> Chosen:
@@ -98,7 +101,7 @@ class DataPlane:
             header: header name (lower-case bytes) -> its first value or None.
 
         Raises:
-            HttpError: 404, the model or version is not there.
+            NotServedError: the model or version is not there.
         """
         model = self.model(name)
         if version is not None or label is not None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ct.errors import CTError
-from serving.background import let_others_run, remove_oldest
+from serving.logs.background import let_others_run, remove_oldest
 from serving.rows import join
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ct.home import Home
-    from serving.prediction_log import Answered
     from serving.rows import Layout, Rows
 
 FILE_ROWS = 10_000
@@ -44,6 +43,23 @@ TYPES = {"string": pa.string(), "float32": pa.float32(), "int64": pa.int64()}
 
 class ReservedNameError(CTError):
     """A feature is named like a column of the prediction log; its model's rows cannot be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One request, as one version answered it."""
+
+    model: str
+    version: int
+    variant: str
+    """`champion`, `canary`, `pinned` where the request named the version, or `shadow`, which no client sees."""
+    request_id: str
+    trace_id: str | None
+    at: float
+    """When it arrived, Unix seconds."""
+    rows: Rows
+    predictions: list[float]
+    """One a row."""
 
 
 @dataclass

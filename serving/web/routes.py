@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from serving.http import HttpError
+from serving.web.messages import HttpError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from serving.http import Decode, Request, Response
+    from serving.web.messages import Decode, Request, Response
 
 KEPT = 1024
 """Paths whose target is kept; a path that names no target is not, so that nobody can fill this."""
@@ -25,7 +25,7 @@ class Target(NamedTuple):
     protocol: str
     method: str
     scope: str
-    """The scope that a token needs; serving.access names them."""
+    """The scope that a token needs; serving.web.access names them."""
     answer: Callable[[Request, Target], Response] | None = None
     decode: Decode | None = None
     waits: bool = False

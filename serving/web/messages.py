@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from serving.plane.version import LoadedVersion
     from serving.rows import Layout, Rows
-    from serving.version import LoadedVersion
 
 JSON = b"application/json"
 Headers = list[tuple[bytes, bytes]]

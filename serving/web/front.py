@@ -11,13 +11,14 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from serving.access import ADMIN, NONE, PREDICT, READ
-from serving.batcher import OverloadedError, PredictionError
-from serving.http import HttpError, Response, json_response
-from serving.information import VERSION_HEADER
-from serving.protocols import mlflow_scoring, open_inference, tensorflow_serving
-from serving.routes import LABEL, MODEL, VERSION, Routes, Target
+from serving.plane.batcher import OverloadedError, PredictionError
+from serving.plane.data_plane import NotServedError
 from serving.rows import BadRequestError, TooLargeError
+from serving.web.access import ADMIN, NONE, PREDICT, READ
+from serving.web.information import VERSION_HEADER
+from serving.web.messages import HttpError, Response, json_response
+from serving.web.protocols import mlflow_scoring, open_inference, tensorflow_serving
+from serving.web.routes import LABEL, MODEL, VERSION, Routes, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ct.settings import Settings
-    from serving.access import Access
-    from serving.access_log import AccessLog
-    from serving.admin import Admin
-    from serving.http import Decoded, Request
-    from serving.information import Information
+    from serving.logs.access_log import AccessLog
     from serving.metrics import Metrics
-    from serving.plane import Chosen, DataPlane
+    from serving.plane.data_plane import Chosen, DataPlane
+    from serving.web.access import Access
+    from serving.web.admin import Admin
+    from serving.web.information import Information
+    from serving.web.messages import Decoded, Request
 
     Respond = Callable[[Response], None]
     Predictions = np.ndarray[Any, Any]
@@ -224,6 +225,8 @@ class _Exchange:
         headers: tuple[tuple[bytes, bytes], ...] = ()
         if isinstance(error, HttpError):
             status, message, headers = error.status, str(error), error.headers
+        elif isinstance(error, NotServedError):
+            status, message = 404, str(error)
         elif isinstance(error, BadRequestError):
             status, message = 400, str(error)
         elif isinstance(error, TooLargeError):

@@ -15,7 +15,7 @@ from ct.contracts import DesiredState, WorkerState
 from ct.errors import CTError, RolloutError
 from ct.rollout import ModelStore, announce_worker
 from ct.rollout.process import started_at
-from serving.table import ServedModel
+from serving.plane.table import ServedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from watchfiles import Change
 
     from ct.home import Home
-    from serving.table import ModelTable
-    from serving.version import LoadedVersion
+    from serving.plane.table import ModelTable
+    from serving.plane.version import LoadedVersion
 
 LOG = logging.getLogger("ct.serving")
 DEBOUNCE_MS, STEP_MS = 20, 5
@@ -180,7 +180,7 @@ def _load(store: ModelStore, loaded: dict[int, LoadedVersion], version: int) -> 
         UnknownVersionError, VersionRefusedError: it cannot serve.
     """
     # TensorFlow takes seconds and hundreds of MiB, and BentoML's supervisor, which imports this module, needs none of it.
-    from serving.version import load_version  # noqa: PLC0415
+    from serving.plane.version import load_version  # noqa: PLC0415
 
     if version not in loaded:
         loaded[version] = load_version(store, version)

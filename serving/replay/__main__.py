@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ct.errors import CTError
 from ct.home import Home
 from ct.rollout import ModelStore
-from serving.comparison import ReplayError, compare
-from serving.prediction_log import read
+from serving.logs.prediction_log import read
+from serving.replay.comparison import ReplayError, compare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def _report(home: Home, name: str, version: int, since: datetime, until: datetim
     first = next(batches, None)  # before TensorFlow is imported, which takes seconds
     if first is None:
         raise _nothing_logged(home, name, since, until, unreadable)
-    from serving.version import load_version  # noqa: PLC0415
+    from serving.plane.version import load_version  # noqa: PLC0415
 
     candidate = load_version(ModelStore(home, name), version)
     asked = {"name": name, "version": version, "since": since.isoformat(), "until": until.isoformat()}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ct.contracts import Canary
-    from serving.version import LoadedVersion
+    from serving.plane.version import LoadedVersion
 
 HASHES = 1 << 32
 """Values that crc32 can take."""

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from serving.http import JSON, Decoded, Encoded
-from serving.protocols.body import limit_rows, read_object
 from serving.rows import BadRequestError, from_columns, kind, short, wrong_names
+from serving.web.messages import JSON, Decoded, Encoded
+from serving.web.protocols.body import limit_rows, read_object
 
 if TYPE_CHECKING:
-    from serving.http import Request
+    from serving.plane.version import LoadedVersion
     from serving.rows import Layout
-    from serving.version import LoadedVersion
+    from serving.web.messages import Request
 
 KEYS = ("inputs", "outputs", "id", "parameters")
 OUTPUT = "probability"
@@ -47,7 +47,7 @@ LENGTH = struct.Struct("<I")
 
 
 def decode(request: Request, layout: Layout, max_rows: int) -> Decoded:
-    """Read an `infer` body; serving.http.Decode says what it raises."""
+    """Read an `infer` body; serving.web.messages.Decode says what it raises."""
     head, tail = _split(request)
     payload = read_object(head, KEYS)
     tensors = payload.get("inputs")

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from serving.rows import Rows
-    from serving.version import LoadedVersion
 
     Predictions = np.ndarray[Any, Any]
     Done = Callable[[Predictions | None, Exception | None], None]
@@ -36,6 +35,18 @@ class OverloadedError(Exception):
 
 class PredictionError(Exception):
     """The model failed on rows that are right by its signature."""
+
+
+class Predicts(Protocol):
+    """What a batcher needs of a version."""
+
+    version: int
+    inline_rows: int
+    """Rows of the largest batch that may run on the event loop."""
+
+    def predict(self, rows: Rows) -> Predictions:
+        """Probabilities, float32, (rows,)."""
+        ...
 
 
 class _Waiting:
@@ -63,7 +74,7 @@ class Batcher:
 
     def __init__(
         self,
-        version: LoadedVersion,
+        version: Predicts,
         threads: Executor,
         *,
         max_waiting_rows: int,
@@ -162,7 +173,7 @@ class Batcher:
             self._timer = self._loop.call_at(min(pending), self._expire)
 
 
-def _predicted(version: LoadedVersion, rows: Rows) -> tuple[Predictions | None, Exception | None]:
+def _predicted(version: Predicts, rows: Rows) -> tuple[Predictions | None, Exception | None]:
     """The predictions, or the model's error in words that a client may see."""
     try:
         predictions = version.predict(rows)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from serving.background import Background, remove_oldest
+from serving.logs.background import Background, remove_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

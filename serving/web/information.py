@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from ct import __version__
 from ct.rollout import ModelStore
-from serving import openapi
-from serving.http import Response, json_response
-from serving.protocols import open_inference, tensorflow_serving
+from serving.web import openapi
+from serving.web.messages import Response, json_response
+from serving.web.protocols import open_inference, tensorflow_serving
 
 if TYPE_CHECKING:
     from ct.home import Home
-    from serving.http import Request
-    from serving.plane import DataPlane
-    from serving.routes import Target
-    from serving.table import ServedModel
-    from serving.version import LoadedVersion
+    from serving.plane.data_plane import DataPlane
+    from serving.plane.table import ServedModel
+    from serving.plane.version import LoadedVersion
+    from serving.web.messages import Request
+    from serving.web.routes import Target
 
 VERSION_HEADER = b"ct-model-version"
 

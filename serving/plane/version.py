@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ct.contracts import VersionManifest
     from ct.rollout import ModelStore
-    from serving.batcher import Batcher
+    from serving.plane.batcher import Batcher
     from serving.rows import Rows
 
 SIGNATURE = "serving_default"

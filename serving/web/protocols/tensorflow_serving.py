@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from serving.http import Decoded, Encoded
-from serving.protocols.body import limit_columns, read_object, require_rows
 from serving.rows import BadRequestError, from_columns, from_objects
+from serving.web.messages import Decoded, Encoded
+from serving.web.protocols.body import limit_columns, read_object, require_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-    from serving.http import Request
+    from serving.plane.version import LoadedVersion
     from serving.rows import Layout
-    from serving.version import LoadedVersion
+    from serving.web.messages import Request
 
 KEYS = ("instances", "inputs", "signature_name")
 SIGNATURE = "serving_default"
@@ -28,7 +28,7 @@ DTYPES = {"string": "DT_STRING", "float32": "DT_FLOAT", "int64": "DT_INT64"}
 
 
 def decode(request: Request, layout: Layout, max_rows: int) -> Decoded:
-    """Read a `:predict` body; serving.http.Decode says what it raises."""
+    """Read a `:predict` body; serving.web.messages.Decode says what it raises."""
     payload = read_object(request.body, KEYS)
     if payload.get("signature_name", SIGNATURE) != SIGNATURE:
         raise BadRequestError(f'"signature_name" must be "{SIGNATURE}", the only signature that is served')

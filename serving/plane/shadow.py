@@ -18,9 +18,10 @@ import numpy as np
 from serving.rows import join
 
 if TYPE_CHECKING:
+    from serving.logs.prediction_files import Answered
+    from serving.logs.prediction_log import PredictionLog
     from serving.metrics import Metrics
-    from serving.prediction_log import Answered, PredictionLog
-    from serving.version import LoadedVersion
+    from serving.plane.version import LoadedVersion
 
 LOG = logging.getLogger("ct.serving")
 GATHER_S = 0.1

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from serving.http import Request, json_response
+from serving.web.messages import Request, json_response
 
 if TYPE_CHECKING:
     import asyncio
 
-    from serving.front import Front
-    from serving.http import Response
+    from serving.web.front import Front
+    from serving.web.messages import Response
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

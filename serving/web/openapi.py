@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ct import __version__
-from serving.protocols import open_inference
 from serving.rows import FLOAT32_MAX, INT64_MAX, INT64_MIN
+from serving.web.protocols import open_inference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ct.contracts import Feature
-    from serving.table import ServedModel
-    from serving.version import LoadedVersion
+    from serving.plane.table import ServedModel
+    from serving.plane.version import LoadedVersion
 
 TYPES: dict[str, dict[str, Any]] = {
     "string": {"type": "string"},

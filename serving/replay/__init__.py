@@ -1,0 +1,1 @@
+"""Logged requests, predicted again by another version: `python -m serving.replay`."""
