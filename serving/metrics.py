@@ -12,8 +12,6 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serving.plane.version import LoadedVersion
-
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 DIFFERENCES = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.2, 0.5)
@@ -70,9 +68,9 @@ class Metrics:
         for tenth in np.nonzero(counts)[0].tolist():
             self._child(self._predictions, model, version, variant, tenth).inc(int(counts[tenth]))
 
-    def batches_of(self, version: LoadedVersion) -> Callable[[int, float, int], None]:
+    def batches_of(self, model: str, version: int) -> Callable[[int, float, int], None]:
         """What a batcher of this version tells each batch to: rows, seconds, rows that wait."""
-        labels = (version.manifest.name, version.version)
+        labels = (model, version)
         rows, seconds, waiting = (
             self._child(metric, *labels) for metric in (self._batch_rows, self._batch_seconds, self._waiting)
         )

@@ -13,7 +13,7 @@ from serving.metrics import Metrics
 from serving.plane.data_plane import DataPlane
 from serving.plane.follower import Follower
 from serving.plane.table import ModelTable
-from serving.web import uvicorn_protocol
+from serving.web import tracing, uvicorn_protocol
 from serving.web.access import Access
 from serving.web.admin import Admin
 from serving.web.asgi import AsgiFront
@@ -55,7 +55,8 @@ class Worker:
         self._counted = {"access": 0, "prediction": 0}
         access = Access(self._tokens, required=settings.needs_token)
         information = Information(self.plane, home, needs_token=settings.needs_token)
-        front = Front(self.plane, information, Admin(home), access, settings, metrics, self._access_log)
+        self._tracing = tracing.configured()
+        front = Front(self.plane, information, Admin(home), access, settings, metrics, self._access_log, self._tracing)
         max_body_bytes = int(settings.serving_max_body_mb * BYTES_A_MB)
         uvicorn_protocol.install(front, max_body_bytes=max_body_bytes, body_timeout_s=settings.serving_timeout_s)
         return AsgiFront(front, access, behind, max_body_bytes)
@@ -76,6 +77,8 @@ class Worker:
         self.plane.close()
         self._prediction_log.stop()
         self._access_log.stop()
+        if self._tracing is not None:
+            self._tracing.stop()
         self._count_lost()
 
     def _tick(self) -> None:

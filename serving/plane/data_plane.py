@@ -133,7 +133,7 @@ class DataPlane:
                 self.threads,
                 max_waiting_rows=self._settings.serving_max_waiting_rows,
                 timeout_s=self._settings.serving_timeout_s,
-                observe=self._metrics.batches_of(version),
+                observe=self._metrics.batches_of(version.manifest.name, version.version),
             )
         batcher.submit(rows, done)
 

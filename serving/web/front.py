@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from serving.web.admin import Admin
     from serving.web.information import Information
     from serving.web.messages import Decoded, Request
+    from serving.web.tracing import Tracing
 
     Respond = Callable[[Response], None]
     Predictions = np.ndarray[Any, Any]
@@ -62,6 +63,7 @@ class Front:
         settings: Settings,
         metrics: Metrics,
         log: AccessLog,
+        tracing: Tracing | None,
     ) -> None:
         self.plane = plane
         self.access = access
@@ -70,6 +72,7 @@ class Front:
         self._max_concurrent = settings.serving_max_concurrent
         self.metrics = metrics
         self.log = log
+        self.tracing = tracing
         self.in_flight = 0
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6)
@@ -275,6 +278,10 @@ class _Exchange:
             seconds,
             self.token,
         )
+        if front.tracing is not None:
+            more = {"ct.model": model, "ct.version": version or None, "ct.request_id": self.request_id}
+            name = f"{protocol} {model}" if model else protocol or request.method
+            front.tracing.record(request, name, self.at, seconds, response.status, more)
 
 
 def _table(about: Information, admin: Admin) -> list[tuple[str, Target]]:

@@ -169,8 +169,15 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(home: Home, cwd: Path, *, tls: tuple[Path, Path] | None = None, **settings: Any) -> Iterator[Served]:
-    """Run `bentoml serve` until the block ends, with these settings."""
+def serving(
+    home: Home,
+    cwd: Path,
+    *,
+    tls: tuple[Path, Path] | None = None,
+    variables: dict[str, str] | None = None,
+    **settings: Any,
+) -> Iterator[Served]:
+    """Run `bentoml serve` until the block ends, with these settings and environment variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -182,6 +189,7 @@ def serving(home: Home, cwd: Path, *, tls: tuple[Path, Path] | None = None, **se
         settings |= {"serving_tls_certificate": tls[0], "serving_tls_key": tls[1]}
         verify = ssl.create_default_context(cafile=str(tls[0]))
     environment = {**os.environ, "CT_HOME": str(home.root), "BENTOML_DO_NOT_TRACK": "True", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment |= variables or {}
     environment |= {f"CT_{name.upper()}": str(value) for name, value in settings.items()}
     with (home.logs / "serving.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=cwd, stdout=log, stderr=log, start_new_session=True)

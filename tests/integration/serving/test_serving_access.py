@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import httpx
@@ -45,8 +47,43 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "cert.pem", folder / "key.pem"
 
 
+class Collector:
+    """An OpenTelemetry collector as far as its HTTP goes: keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+        received = self.received
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                received.append(gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body)
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Keep quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Path]) -> Iterator[Served]:
+def collector() -> Iterator[Collector]:
+    """Runs beside the server."""
+    made = Collector()
+    thread = threading.Thread(target=made.server.serve_forever)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Path], collector: Collector
+) -> Iterator[Served]:
     """Tokens for everything, TLS, four requests at a time, eight rows waiting, a body within three seconds."""
     home = Home(tmp_path_factory.mktemp("guarded") / "home").create()
     folder = tmp_path_factory.mktemp("guarded-models")
@@ -57,7 +94,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, P
         "serving_max_body_mb": 0.1,
         "serving_timeout_s": 3,
     }
-    with serving(home, folder, tls=certificate, **settings) as process:
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    with serving(home, folder, tls=certificate, variables=variables, **settings) as process:
         store = ModelStore(home, "trips")
         stage(store, folder, 1, 0.1)
         stage(store, folder, 2, 0.2, loops=SLOW_LOOPS)
@@ -236,3 +274,21 @@ def test_the_access_log_names_the_token_and_never_shows_it(guarded: Served, secr
     assert (entry["token"], entry["status"], entry["version"], entry["rows"]) == ("a-predict", 200, 1, 1)
     everything = "".join(lines()) + guarded.log()
     assert not any(secret in everything for secret in secrets.values())
+
+
+def test_a_request_is_a_span_in_its_callers_trace(
+    guarded: Served, secrets: dict[str, str], collector: Collector
+) -> None:
+    """Exported where OpenTelemetry's variables say, with model and version; a trace that is not sampled is left alone."""
+    sampled, not_sampled = "0af7651916cd43dd8448eb211c80319c", "1bf7651916cd43dd8448eb211c80319d"
+    with guarded.client(headers=bearer(secrets["predict"])) as client:
+        for trace, flag in ((not_sampled, "00"), (sampled, "01")):
+            headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-{flag}"}
+            body = {"instances": [ROW]}
+            assert client.post("/v1/models/trips:predict", json=body, headers=headers).status_code == 200
+    await_true(lambda: any(bytes.fromhex(sampled) in sent for sent in collector.received), 10)
+    (sent,) = (sent for sent in collector.received if bytes.fromhex(sampled) in sent)
+    assert b"tensorflow_serving trips" in sent
+    assert b"ct-serving" in sent
+    assert b"ct.version" in sent
+    assert not any(bytes.fromhex(not_sampled) in other for other in collector.received)
