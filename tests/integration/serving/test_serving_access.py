@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from serving_process import ROW, answers, await_true, predict, roll_out, serving, stage
+from serving_process import ROW, answers, await_true, predict, roll_back, roll_out, serving, stage
 
 from ct.home import Home
 from ct.rollout import ModelStore
@@ -84,7 +84,7 @@ def collector() -> Iterator[Collector]:
 def guarded(
     tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Path], collector: Collector
 ) -> Iterator[Served]:
-    """Tokens for everything, TLS, four requests at a time, eight rows waiting, a body within three seconds."""
+    """Tokens for all, TLS, four requests at a time, eight rows waiting, three seconds, memory for two versions."""
     home = Home(tmp_path_factory.mktemp("guarded") / "home").create()
     folder = tmp_path_factory.mktemp("guarded-models")
     settings = {
@@ -93,6 +93,7 @@ def guarded(
         "serving_max_waiting_rows": 8,
         "serving_max_body_mb": 0.1,
         "serving_timeout_s": 3,
+        "serving_memory_mb": 16,
     }
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
     with serving(home, folder, tls=certificate, variables=variables, **settings) as process:
@@ -292,3 +293,23 @@ def test_a_request_is_a_span_in_its_callers_trace(
     assert b"ct-serving" in sent
     assert b"ct.version" in sent
     assert not any(bytes.fromhex(not_sampled) in other for other in collector.received)
+
+
+def test_versions_stay_warm_as_far_as_the_memory_goes(guarded: Served, tmp_path: Path) -> None:
+    """Three should stay loaded, and there is room for two of 7 MiB: the oldest goes, and a rollback to it still works."""
+    store = ModelStore(guarded.home, "trips")
+    stage(store, tmp_path, 3, 0.3)
+    roll_out(store, 2)
+    roll_out(store, 3)
+    desired = store.desired()
+    assert desired is not None
+    assert desired.warm == (3, 2, 1)
+
+    def loaded() -> tuple[int, ...]:
+        (worker,) = store.live_workers()
+        return worker.loaded
+
+    await_true(lambda: loaded() == (2, 3), 10)
+    assert "version 1 of trips does not stay warm: no room in serving_memory_mb" in guarded.log()
+    assert roll_back(store, to=1) == 1
+    await_true(lambda: loaded() == (1, 3), 10)
