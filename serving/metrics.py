@@ -5,9 +5,13 @@ Made once a worker, after BentoML has chosen where the workers' numbers meet: pr
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ct.rollout.process import started_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +39,7 @@ class Metrics:
         )
         self._waiting = Gauge(
             "ct_waiting_rows",
-            "Rows in the queue when the last batch ended.",
+            "Rows in the queue.",
             ("model", "version"),
             multiprocess_mode="livesum",
         )
@@ -45,6 +49,7 @@ class Metrics:
             ("model", "version"),
             buckets=DIFFERENCES,
         )
+        self._shadow_dropped = Counter("ct_shadow_dropped", "Rows that a shadow had no room for.", ("model", "version"))
         self._serving = Gauge("ct_serving_version", "The version that serves.", ("model",), multiprocess_mode="livemax")
         self._lost = Counter("ct_log_lost", "Records that a log had no room or no disk for.", ("log",))
         self._kept: dict[tuple[Any, ...], Any] = {}
@@ -55,13 +60,16 @@ class Metrics:
         self._child(self._seconds, model, version, variant).observe(seconds)
 
     def mirrored(self, model: str, version: int, code: int, count: int) -> None:
-        """A shadow predicted so many requests, or failed on them."""
+        """A shadow predicted so many requests, or failed on them: 400 where it takes no such rows, 500 for anything else."""
         self._child(self._requests, model, version, "shadow", "shadow", code).inc(count)
 
     def predicted(self, model: str, version: int, variant: str, predictions: np.ndarray[Any, Any]) -> None:
-        """Add predictions, float32 (rows,), to the distribution."""
+        """Add predictions, float32 (rows,), to the distribution. NaN is in no tenth of it."""
         if len(predictions) == 1:
-            tenth = min(max(int(predictions[0] * 10), 0), 9)
+            try:
+                tenth = int(min(max(predictions.item(0) * 10, 0), 9))
+            except ValueError:  # NaN goes through `max` and `min`, and is no integer
+                return
             self._child(self._predictions, model, version, variant, tenth).inc()
             return
         counts, _ = np.histogram(np.clip(predictions, 0, 1), PREDICTION_EDGES)
@@ -82,11 +90,19 @@ class Metrics:
 
         return observe
 
+    def waits(self, model: str, version: int, count: int) -> None:
+        """So many rows wait for a version now. From any thread."""
+        self._child(self._waiting, model, version).set(count)
+
     def shadowed(self, model: str, version: int, differences: np.ndarray[Any, Any]) -> None:
         """A shadow predicted rows that the champion answered; absolute differences, (rows,)."""
         child = self._child(self._shadow_differences, model, version)
         for difference in differences.tolist():
             child.observe(difference)
+
+    def shadow_dropped(self, model: str, version: int, count: int) -> None:
+        """A shadow had no room for so many rows."""
+        self._child(self._shadow_dropped, model, version).inc(count)
 
     def serves(self, model: str, version: int) -> None:
         """A version serves from now on."""
@@ -102,3 +118,19 @@ class Metrics:
         if child is None:
             child = self._kept[key] = metric.labels(*map(str, labels))
         return child
+
+
+def mark_dead_workers() -> None:
+    """Remove the gauges of workers that were killed, which would be shown for ever; for the start of a worker.
+
+    prometheus_client keeps them apart, and shows the sum or the largest of all files. Two workers may do this at once::
+
+        $PROMETHEUS_MULTIPROC_DIR/gauge_live<sum or max>_<pid>.db
+    """
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not folder:
+        return  # numbers are in the one process's memory
+    for path in Path(folder).glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdigit() and started_at(int(pid)) is None:
+            path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ A wrong value is told exactly: which row, which feature, what was expected, what
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from dataclasses import dataclass, field
 from math import isfinite
 from operator import itemgetter
@@ -14,19 +15,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ct.contracts import Feature
 
+SIGNATURE, OUTPUT = "serving_default", "probability"
+"""What a SavedModel is asked by: the signature that takes raw features, and its one output."""
 FLOAT32_MAX = 3.4028234663852886e38
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 SHOWN_CHARACTERS = 40
+COMPARED_CHARACTERS = 100
+"""Of a name whose nearest is looked for, which takes time in proportion."""
 WANTED = {"string": "a string", "float32": "a finite number of 32 bits", "int64": "a whole number of 64 bits"}
 
 _STRING_TYPES = frozenset({str})
 _FLOAT_TYPES = frozenset({float, int})
 """Types are compared exactly: a bool is an int to Python, and no number to us."""
 _INT_TYPES = frozenset({int})
+_NAME_TYPES = frozenset({str, int, float})
+"""Of a column, as pandas writes them."""
 
 Values = tuple[Any, ...]
 
@@ -41,7 +48,10 @@ class TooLargeError(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """How a model's raw features lie in a batch: one matrix a type, columns in the order of the names."""
+    """How a model's raw features lie in a batch: one matrix a type, columns in the order of the names.
+
+    Features are sorted by name, so that models with the same features have equal layouts, and take each other's rows.
+    """
 
     features: tuple[Feature, ...]
     names: frozenset[str] = field(init=False)
@@ -54,6 +64,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        put(self, "features", tuple(sorted(self.features, key=lambda feature: feature.name)))
         put(self, "names", frozenset(feature.name for feature in self.features))
         for attribute, dtype in (("strings", "string"), ("floats", "float32"), ("ints", "int64")):
             names = tuple(feature.name for feature in self.features if feature.dtype == dtype)
@@ -92,6 +103,17 @@ class Rows:
     def first(self, count: int) -> Rows:
         """The first rows only."""
         return Rows(self.layout, min(count, self.count), self.strings[:count], self.floats[:count], self.ints[:count])
+
+    def key(self, name: str) -> str:
+        """The first row's value of a feature as text, the same for the same number however it was written or sent."""
+        layout = self.layout
+        if name in layout.strings:
+            text: str = self.strings[0][layout.strings.index(name)]
+            return text
+        if name in layout.ints:
+            return str(self.ints[0][layout.ints.index(name)])
+        # As the model gets it; adding zero makes one of 0.0 and -0.0, which are equal.
+        return repr(float(np.float32(self.floats[0][layout.floats.index(name)])) + 0.0)
 
     def columns(self) -> dict[str, list[Any]]:
         """Feature -> its values, in the order of the model's features."""
@@ -184,29 +206,39 @@ def from_table(layout: Layout, names: Sequence[Any], data: Sequence[Any], where:
     Raises:
         BadRequestError: a name is wrong or double, a row is of another width, or a value does not fit.
     """
-    if len(set(map(str, names))) != len(names):
-        double = next(name for name in names if list(names).count(name) > 1)
+    for number, name in enumerate(names):
+        if type(name) not in _NAME_TYPES:
+            raise BadRequestError(f"{where}, column {number} must be named by a string, not {kind(name)}")
+    counted = Counter(map(str, names))
+    if len(counted) != len(names):
+        ((double, _),) = counted.most_common(1)
         raise BadRequestError(f'{where} has the column "{short(double)}" more than once')
     for number, values in enumerate(data):
         if type(values) is not list or len(values) != len(names):
             got = f"{len(values)} values" if type(values) is list else kind(values)
             raise BadRequestError(f"{where}, row {number} must be a list with {len(names)} values, not {got}")
-    columns = dict(zip(map(str, names), map(list, zip(*data, strict=True)), strict=True))
+    columns = dict(zip(counted, map(list, zip(*data, strict=True)), strict=True))
     return from_columns(layout, columns, where)
 
 
-def wrong_names(where: str, given: Iterable[str], known: Iterable[str]) -> str:
-    """What to say when the features of a request are not the model's."""
-    given, known = set(given), set(known)
-    unknown, missing = sorted(given - known), sorted(known - given)
-    if unknown:
-        return f'{where} has the unknown feature "{short(unknown[0])}"{nearest(unknown[0], missing or sorted(known))}'
+def wrong_names(where: str, given: Collection[str], known: Collection[str]) -> str:
+    """What to say when the features of a request are not the model's.
+
+    Args:
+        where: what the request calls them.
+        given: the request's names; quick to look into, however many there are.
+        known: the model's.
+    """
+    missing = sorted(name for name in known if name not in given)
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is not None:
+        return f'{where} has the unknown feature "{short(unknown)}"{nearest(unknown, missing or sorted(known))}'
     return f"{where} lacks " + ", ".join(f'"{name}"' for name in missing)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """A hint at what was meant."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name[:COMPARED_CHARACTERS], known, n=1, cutoff=0.5)
     return f'; did you mean "{near[0]}"?' if near else f"; known: {', '.join(known)}"
 
 

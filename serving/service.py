@@ -16,7 +16,6 @@ from ct.settings import Settings
 from serving.plane.batcher import OverloadedError, PredictionError
 from serving.plane.data_plane import NotServedError
 from serving.rows import BadRequestError, from_objects
-from serving.web.information import VERSION_HEADER
 from serving.worker import Worker
 
 HOME = Home.from_environment()
@@ -43,15 +42,16 @@ class Predictor:
         WORKER.start()
 
     @bentoml.api
-    async def predict(self, model: str, instances: list[dict[str, Any]], ctx: bentoml.Context) -> dict[str, Any]:
-        """Predict rows with the version of a model that serves now."""
+    async def predict(self, model: str, instances: list[dict[str, Any]]) -> dict[str, Any]:
+        """Predict rows with the version of a model that serves now.
+
+        BentoML's clients learn the route from here. Over HTTP serving.web.protocols.bentoml answers it, with limits, logs and
+        metrics; this body is for whoever uses the service as a dependency within BentoML.
+        """
         try:
-            plane = WORKER.plane
-            chosen = plane.choose(model, None, None, lambda name: _header(ctx, name))
+            chosen = WORKER.plane.choose(model, None, None, lambda _: None)
             rows = from_objects(chosen.version.layout, instances, "instances")
-            chosen = plane.settle(chosen, rows)
-            ctx.response.headers[VERSION_HEADER.decode()] = str(chosen.version.version)
-            predictions = await plane.predicted(chosen.version, rows)
+            predictions = await WORKER.plane.predicted(chosen.version, rows)
         except NotServedError as error:
             raise bentoml.exceptions.NotFound(str(error)) from error
         except BadRequestError as error:
@@ -68,14 +68,13 @@ class Predictor:
         WORKER.stop()
 
 
-def _header(ctx: bentoml.Context, name: bytes) -> bytes | None:
-    value = ctx.request.headers.get(name.decode())
-    return value.encode("latin-1") if value is not None else None
-
-
 # mypy runs where BentoML is not installed and so knows no fields.
 Serving = FrontedService(  # type: ignore[call-arg]
     name="Serving",
-    config={"workers": SETTINGS.serving_workers, "traffic": {"timeout": SETTINGS.serving_timeout_s}},
+    config={
+        "workers": SETTINGS.serving_workers,
+        "traffic": {"timeout": SETTINGS.serving_timeout_s},
+        "logging": {"access": {"enabled": False}},  # ours has every request that matters, and is bounded
+    },
     inner=Predictor,
 )

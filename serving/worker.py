@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ct.tokens import TokenError, TokenStore
 from serving.logs.access_log import AccessLog
 from serving.logs.prediction_log import PredictionLog
-from serving.metrics import Metrics
+from serving.metrics import Metrics, mark_dead_workers
 from serving.plane.data_plane import DataPlane
 from serving.plane.follower import Follower
 from serving.plane.table import ModelTable
 from serving.web import tracing, uvicorn_protocol
 from serving.web.access import Access
 from serving.web.admin import Admin
-from serving.web.asgi import AsgiFront
+from serving.web.asgi import Guarded
 from serving.web.front import Front
 from serving.web.information import Information
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("ct.serving")
 BYTES_A_MB = 1024 * 1024
+GC_ALLOCATIONS = 50_000
 
 
 class Worker:
@@ -38,7 +39,7 @@ class Worker:
         self._settings = settings
 
     def in_front_of(self, behind: Any) -> Any:
-        """An ASGI application with our routes in front of `behind`; uvicorn's protocol gets them too."""
+        """Our routes into uvicorn's protocol, and BentoML's application behind a guard."""
         from serving.plane.version import limit_threads  # noqa: PLC0415  TensorFlow, which BentoML's supervisor need not load
 
         home, settings = self._home, self._settings
@@ -56,16 +57,21 @@ class Worker:
         access = Access(self._tokens, required=settings.needs_token)
         information = Information(self.plane, home, needs_token=settings.needs_token)
         self._tracing = tracing.configured()
-        front = Front(self.plane, information, Admin(home), access, settings, metrics, self._access_log, self._tracing)
+        self._front = Front(
+            self.plane, information, Admin(home), access, settings, metrics, self._access_log, self._tracing
+        )
         max_body_bytes = int(settings.serving_max_body_mb * BYTES_A_MB)
-        uvicorn_protocol.install(front, max_body_bytes=max_body_bytes, body_timeout_s=settings.serving_timeout_s)
-        return AsgiFront(front, access, behind, max_body_bytes)
+        uvicorn_protocol.install(self._front, max_body_bytes=max_body_bytes, timeout_s=settings.serving_timeout_s)
+        return Guarded(access, behind)
 
     def start(self) -> None:
         """Load what should serve now, then follow the store in the background."""
         # What TensorFlow's import made lives as long as the process; the collector looking through it takes 0.1 s each time.
         gc.collect()
         gc.freeze()
+        # Parsing a large body makes a million objects, none of them garbage: looking through them each 700 takes a second.
+        gc.set_threshold(GC_ALLOCATIONS)
+        mark_dead_workers()
         self._refresh_tokens()
         self._access_log.start()
         self._prediction_log.start()
@@ -74,6 +80,7 @@ class Worker:
     def stop(self) -> None:
         """Called when every request in flight has been answered."""
         self._follower.stop()
+        self._front.close()
         self.plane.close()
         self._prediction_log.stop()
         self._access_log.stop()
@@ -85,6 +92,7 @@ class Worker:
         """About once a second, in the follower's thread: what changes on disk or is counted elsewhere."""
         self._refresh_tokens()
         self._count_lost()
+        self.plane.gauge()
         for name, model in self.plane.models.items():
             self._metrics.serves(name, model.serving.version)
 

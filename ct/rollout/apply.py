@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ct.contracts import HistoryEntry
+from ct.contracts import Change, HistoryEntry
 from ct.errors import RegistryError, RolloutError
+from ct.rollout.locks import under_way, writing
 from ct.rollout.plan import plan_revert
 from ct.rollout.steps import AwaitWorkers, Desire, PointChampion
+from ct.rollout.waiting import LaggingError, RefusedError, await_workers, require_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from datetime import datetime
 
-    from ct.contracts import WorkerState
+    from ct.contracts import DesiredState
     from ct.rollout.steps import Plan
     from ct.rollout.store import ModelStore
-
-POLL_S = 0.01
-"""Between two looks at the workers' files. A look is a few small reads, and a flip takes about as long as one pause."""
 
 
 class Aliases(Protocol):
@@ -73,83 +69,64 @@ def apply(
         timeout_s: how long workers may take to load and prove the version.
 
     Raises:
-        RolloutError: another change is under way, the store has changed since the plan was made, or a worker did not take
-            the version. In the last case all that was desired before is desired again, and the history says so.
+        RolloutError: another change is under way, or the store has changed since the plan was made. Nothing was changed.
+        RefusedError: a worker did not take the version. All that was desired before is desired again, and the history says so.
+        LaggingError: not every worker answered in time. A rollback stays desired and is in the history; after any other
+            change all is as after a refusal.
+        OvertakenError: a rollback, or the change after it, came while this one waited. What that one desires counts.
     """
-    workers, alias_problem = 0, None
-    with _alone(store):
-        store.settle()
+    workers, alias_problem, lagging = 0, None, None
+    with under_way(store, plan.change):
+        entry = _entry(plan, actor=actor, reason=reason, clock=clock)
+        for step in plan.steps:
+            if isinstance(step, Desire):
+                _desire(plan, store, step.state, entry)
+            elif isinstance(step, AwaitWorkers):
+                try:
+                    workers = len(await_workers(plan, step, store, timeout_s))
+                except (RefusedError, LaggingError) as error:
+                    # What serves is worse than a worker that is late: all others roll back, and that one when it can. But
+                    # a version that does not load answers nobody, and a worker that starts would fall back from it.
+                    if plan.change is Change.ROLLBACK and isinstance(error, LaggingError):
+                        lagging = error
+                        continue
+                    _revert(plan, store, actor=actor, reason=error.message, clock=clock)
+                    raise
+                entry = _entry(plan, actor=actor, reason=reason, clock=clock)
+            elif isinstance(step, PointChampion):
+                alias_problem = _point(aliases, store, step.version)
+            else:
+                with writing(store):
+                    require_own(plan, store)
+                    store.remember(entry)
+    if lagging is not None:
+        raise lagging
+    return Applied(entry, workers, alias_problem)
+
+
+def _desire(plan: Plan, store: ModelStore, state: DesiredState, entry: HistoryEntry) -> None:
+    with writing(store):
         if store.desired() != plan.before:
             raise RolloutError(
                 f'What "{plan.name}" should serve changed meanwhile. Nothing was changed. Try again.', name=plan.name
             )
-        for step in plan.steps:
-            if isinstance(step, Desire):
-                store.begin(_entry(plan, actor=actor, reason=reason, clock=clock))
-                store.desire(step.state)
-            elif isinstance(step, AwaitWorkers):
-                try:
-                    workers = len(_await_workers(store, step, timeout_s))
-                except RolloutError as error:
-                    _revert(plan, store, actor=actor, reason=error.message, clock=clock)
-                    raise
-            elif isinstance(step, PointChampion):
-                alias_problem = _point(aliases, plan.name, step.version)
-            else:
-                entry = _entry(plan, actor=actor, reason=reason, clock=clock)
-                store.remember(entry)
-    return Applied(entry, workers, alias_problem)
-
-
-def _await_workers(store: ModelStore, step: AwaitWorkers, timeout_s: float) -> tuple[WorkerState, ...]:
-    """Wait until every live worker has taken the version; a worker that dies meanwhile is not waited for."""
-    deadline = time.monotonic() + timeout_s
-    part = "" if step.part == "champion" else f" as {step.part}"
-    while True:
-        workers = store.live_workers()
-        refused = next((worker for worker in workers if worker.generation >= step.generation and worker.error), None)
-        if refused is not None:
-            raise RolloutError(
-                f'Version {step.version} of "{store.name}" was not taken{part}: {refused.error}. {_still_serving(workers)}. '
-                f"See `ct models {store.name}`.",
-                name=store.name,
-                version=step.version,
-                reason=refused.error,
-            )
-        if all(_has_taken(worker, step) for worker in workers):
-            return workers
-        if time.monotonic() >= deadline:
-            raise RolloutError(
-                f'Version {step.version} of "{store.name}" was not loaded{part} within {timeout_s:.0f} s. '
-                f"{_still_serving(workers)}. See the serving log with `ct status`.",
-                name=store.name,
-                version=step.version,
-            )
-        time.sleep(POLL_S)
-
-
-def _has_taken(worker: WorkerState, step: AwaitWorkers) -> bool:
-    """Whether a worker dealt with the generation and has the version where it belongs: answering, or loaded beside."""
-    if worker.generation < step.generation:
-        return False
-    return worker.serving == step.version if step.part == "champion" else step.version in worker.loaded
-
-
-def _still_serving(workers: tuple[WorkerState, ...]) -> str:
-    served = sorted({worker.serving for worker in workers if worker.serving is not None})
-    return f"Version {', '.join(map(str, served))} is still serving" if served else "Nothing serves yet"
+        store.settle()
+        store.begin(entry)
+        store.desire(state)
 
 
 def _revert(plan: Plan, store: ModelStore, *, actor: str, reason: str, clock: Callable[[], datetime]) -> None:
     """Desire again all that was before. Before the first rollout there is nothing to go back to: the pointer goes."""
-    if plan.before is None:
-        store.desire_nothing()
-        return
-    revert = plan_revert(plan)
-    entry = _entry(revert, actor=actor, reason=reason, clock=clock)
-    store.begin(entry)
-    store.desire(revert.after)
-    store.remember(entry)
+    with writing(store):
+        require_own(plan, store)
+        if plan.before is None:
+            store.desire_nothing()
+            return
+        revert = plan_revert(plan)
+        entry = _entry(revert, actor=actor, reason=reason, clock=clock)
+        store.begin(entry)
+        store.desire(revert.after)
+        store.remember(entry)
 
 
 def _entry(plan: Plan, *, actor: str, reason: str, clock: Callable[[], datetime]) -> HistoryEntry:
@@ -166,24 +143,14 @@ def _entry(plan: Plan, *, actor: str, reason: str, clock: Callable[[], datetime]
     )
 
 
-def _point(aliases: Aliases, name: str, version: int) -> str | None:
+def _point(aliases: Aliases, store: ModelStore, version: int) -> str | None:
+    """Point the alias at the version, and on to what a rollback let serve meanwhile: whoever points last looks once more."""
+    pointed = None
     try:
-        aliases.point_champion(name, version)
+        while pointed != version:
+            aliases.point_champion(store.name, version)
+            newest, pointed = store.remembered(), version
+            version = newest.version if newest else version
     except RegistryError as error:
         return error.message
     return None
-
-
-@contextmanager
-def _alone(store: ModelStore) -> Iterator[None]:
-    """One change of a model at a time; the lock goes with the process that holds it."""
-    store.root.mkdir(parents=True, exist_ok=True)
-    with (store.root / "lock").open("w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RolloutError(
-                f'Another change of what "{store.name}" serves is under way. Nothing was changed. Try again in a moment.',
-                name=store.name,
-            ) from error
-        yield

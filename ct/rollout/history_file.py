@@ -32,7 +32,7 @@ class HistoryFile:
         self._note = folder / "change.json"
 
     def entries(self, desired: DesiredState | None) -> tuple[HistoryEntry, ...]:
-        """Every change, oldest first; the noted one too when it came to be desired. Lines cut off by a crash are left out."""
+        """Every change, oldest first; the noted one too when it came to be desired. Lines that cannot be read are left out."""
         written = tuple(self._written())
         noted = self._noted()
         if noted is None or desired is None or noted.generation != desired.generation:
@@ -40,12 +40,10 @@ class HistoryFile:
         return written if written and written[-1].generation >= noted.generation else (*written, noted)
 
     def append(self, entry: HistoryEntry) -> None:
-        """Add a change, and take its note away."""
-        torn = self._lines.exists() and not self._lines.read_bytes().endswith(b"\n")
-        with self._lines.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + entry.model_dump_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Add a change, unless it is there already, and take its note away."""
+        newest = next(reversed(tuple(self._written())), None)
+        if newest is None or newest.generation < entry.generation:
+            self._write(entry)
         self.forget_note()
 
     def note(self, entry: HistoryEntry) -> None:
@@ -63,15 +61,27 @@ class HistoryFile:
         """Take the note away; there need not be one."""
         self._note.unlink(missing_ok=True)
 
+    def _write(self, entry: HistoryEntry) -> None:
+        torn = self._lines.exists() and not self._lines.read_bytes().endswith(b"\n")
+        with self._lines.open("a", encoding="utf-8") as file:
+            file.write(("\n" if torn else "") + entry.model_dump_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
     def _noted(self) -> HistoryEntry | None:
+        """The note; None when there is none, or it cannot be read and so says nothing."""
         try:
-            return HistoryEntry.model_validate_json(self._note.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            return HistoryEntry.model_validate_json(self._note.read_bytes())
+        except (OSError, ValidationError):
             return None
 
     def _written(self) -> Iterator[HistoryEntry]:
-        lines = self._lines.read_text(encoding="utf-8").splitlines() if self._lines.exists() else []
-        for line in lines:
+        try:
+            content = self._lines.read_bytes()
+        except FileNotFoundError:
+            return
+        # Not str.splitlines: a reason may hold U+2028 and others that it splits at.
+        for line in content.split(b"\n"):
             try:
                 yield HistoryEntry.model_validate_json(line)
             except ValidationError:

@@ -16,24 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ct.contracts import DesiredState, VersionManifest, WorkerState
+from ct.contracts import DesiredState, VersionManifest
 from ct.errors import RolloutError, UnknownVersionError
 from ct.home import write_atomically
 from ct.rollout.history_file import HistoryFile
-from ct.rollout.process import started_at
+from ct.rollout.workers import live_workers, report_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ct.contracts import HistoryEntry
+    from ct.contracts import HistoryEntry, WorkerState
     from ct.home import Home
     from ct.rollout.plan import Facts
 
-PRESENCE = ".workers"
-"""Beside the models: a file for each serving worker that runs."""
-SAME_START_S = 5.0
-"""A pid whose process began this close to what the worker wrote is that worker; the kernel's clock has ticks of 10 ms, and the
-boot time that it is counted from may be corrected."""
+CHUNK_BYTES = 1 << 20
+"""What is read of a file at a time to hash it."""
 
 
 class ModelStore:
@@ -61,11 +56,11 @@ class ModelStore:
         """
         path = self.version_path(version) / "manifest.json"
         try:
-            return VersionManifest.model_validate_json(path.read_text(encoding="utf-8"))
+            return VersionManifest.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
             raise self._unknown(version, f"its files are missing from {path.parent}") from error
-        except ValidationError as error:
-            raise self._unknown(version, f"{path} cannot be read ({error.error_count()} problems)") from error
+        except (OSError, ValidationError) as error:
+            raise self._unknown(version, f"{path} cannot be read ({_problem(error)})") from error
 
     def desired(self) -> DesiredState | None:
         """What should serve; None before the first rollout.
@@ -75,12 +70,12 @@ class ModelStore:
         """
         path = self.root / "desired.json"
         try:
-            return DesiredState.model_validate_json(path.read_text(encoding="utf-8"))
+            return DesiredState.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
-        except ValidationError as error:
+        except (OSError, ValidationError) as error:
             raise RolloutError(
-                f'What "{self.name}" should serve is not known: {path} cannot be read ({error.error_count()} problems). '
+                f'What "{self.name}" should serve is not known: {path} cannot be read ({_problem(error)}). '
                 f"Workers that run serve on, new ones would not know what. Remove the file, then run "
                 f"`ct rollout {self.name} --version V` with the version that `ct history {self.name}` names.",
                 name=self.name,
@@ -92,7 +87,7 @@ class ModelStore:
         write_atomically(self.root / "desired.json", state.model_dump_json())
 
     def desire_nothing(self) -> None:
-        """Go back to before the first rollout, after its version was refused."""
+        """Go back to before the first rollout, after its version was not taken. Serving workers that took it drop it."""
         (self.root / "desired.json").unlink()
         self._history.forget_note()
 
@@ -103,6 +98,10 @@ class ModelStore:
         """
         return self._history.entries(self.desired())
 
+    def remembered(self) -> HistoryEntry | None:
+        """The newest change in the history that is not under way."""
+        return next(reversed(self._history.entries(None)), None)
+
     def begin(self, entry: HistoryEntry) -> None:
         """Note a change that is about to be desired, so that the history has it also when its command is ended."""
         self._history.note(entry)
@@ -112,7 +111,7 @@ class ModelStore:
         self._history.settle(self.desired())
 
     def remember(self, entry: HistoryEntry) -> None:
-        """Add a change to the history, on disk when this returns."""
+        """Add a change to the history, on disk when this returns. One that is there already is not added again."""
         self._history.append(entry)
 
     def facts(self, keep: int) -> Facts:
@@ -132,13 +131,11 @@ class ModelStore:
 
         A worker that runs and has not dealt with this model yet counts too, with generation 0.
         """
-        reported = {worker.pid: worker for worker in _workers_in(self.root / "workers") if _is_alive(worker)}
-        present = {worker.pid: worker for worker in _workers_in(self.root.parent / PRESENCE) if _is_alive(worker)}
-        return tuple({**present, **reported}.values())
+        return live_workers(self.root)
 
     def report_worker(self, state: WorkerState) -> None:
         """Say what a serving worker has loaded; called by that worker."""
-        write_atomically(self.root / "workers" / f"{state.pid}.json", state.model_dump_json())
+        report_worker(self.root, state)
 
     def stage(self, saved_model: Path, manifest: VersionManifest, examples: dict[str, Any]) -> Path:
         """Put a version's files in place, the manifest last. Staging the same version again replaces its files.
@@ -174,39 +171,19 @@ class ModelStore:
         )
 
 
-def announce_worker(home: Home, state: WorkerState) -> None:
-    """Say that a serving worker runs, before it has dealt with any model; called by that worker.
-
-    Files of workers that have ended are removed.
-    """
-    folder = home.models / PRESENCE
-    write_atomically(folder / f"{state.pid}.json", state.model_dump_json())
-    for worker in _workers_in(folder):
-        if not _is_alive(worker):
-            (folder / f"{worker.pid}.json").unlink(missing_ok=True)
-
-
 def tree_sha256(folder: Path) -> str:
     """One hash over the sorted relative paths and the bytes of every file below a folder."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
-        digest.update(content)
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
     return digest.hexdigest()
 
 
-def _workers_in(folder: Path) -> Iterator[WorkerState]:
-    for path in sorted(folder.glob("[0-9]*.json")):
-        try:
-            yield WorkerState.model_validate_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue  # its worker ended between the listing and the look
-
-
-def _is_alive(worker: WorkerState) -> bool:
-    began = started_at(worker.pid)
-    return began is not None and abs((began - worker.started_at).total_seconds()) <= SAME_START_S
+def _problem(error: OSError | ValidationError) -> str:
+    return f"{error.error_count()} problems" if isinstance(error, ValidationError) else error.strerror or str(error)
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -87,6 +87,10 @@ class Background(Generic[Item]):
             self._woken = True
             self._wake.put(False)  # noqa: FBT003  a queue's item
 
+    def drop(self, size: int) -> None:
+        """Count what its owner would not hand over; for the thread that calls `put`."""
+        self._refused += size
+
     def start(self) -> None:
         """Begin to write; touches no disk yet."""
         self._thread.start()

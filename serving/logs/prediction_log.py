@@ -35,6 +35,7 @@ EVERY_S = 5.0
 WAKE_ROWS = 5_000
 LIMIT_ROWS = 50_000
 """Rows that may wait; some 40 MB with a dozen features."""
+MAX_CHARACTERS = 1_024
 READ_ROWS = 4_096
 MIB = 1024 * 1024
 LATE = timedelta(seconds=FILE_S + 60)
@@ -87,7 +88,7 @@ class PredictionLog:
 
     def wants(self, request_id: str) -> bool:
         """Whether this request is of the sample: the same answer for each variant of it, in every worker."""
-        # The factor (2**32 over the golden ratio) keeps the sample independent of other shares taken of a CRC, a canary's say.
+        # The factor (2**32 over the golden ratio) spreads ids that count up; a canary's draw is another hash, and independent.
         return zlib.crc32(request_id.encode(errors="replace")) * 0x9E3779B1 & 0xFFFFFFFF < self._below
 
     def add(self, answered: Answered) -> None:

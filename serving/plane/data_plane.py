@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serving.logs.prediction_files import Answered
 from serving.plane.batcher import Batcher
+from serving.plane.pace import Pace
 from serving.plane.shadow import Shadow
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ class Chosen(NamedTuple):
 
 
 class DataPlane:
-    """What the routes ask for predictions. Lives on the event loop's thread of one worker."""
+    """What the routes ask for predictions. Lives on the event loop's thread of one worker.
+
+    `model`, `pinned`, `choose`, `settle` and `gauge` change nothing here, and may be called from any thread.
+    """
 
     def __init__(self, table: ModelTable, settings: Settings, metrics: Metrics, log: PredictionLog) -> None:
         self._table = table
@@ -52,6 +56,8 @@ class DataPlane:
         self._metrics = metrics
         self._log = log
         self._shadow = Shadow(metrics, log)
+        self.pace = Pace(lambda: False)
+        """Whoever knows the connections sets its `may_come`."""
         self.threads = ThreadPoolExecutor(PREDICT_THREADS, thread_name_prefix="predict")
 
     @property
@@ -118,10 +124,16 @@ class DataPlane:
         """The choice where a feature of the first row decides: a request is answered by one version."""
         if chosen.by_feature is None or chosen.model.canary is None:
             return chosen
-        return _keyed(chosen.model, chosen.model.canary, str(rows.first(1).columns()[chosen.by_feature][0]))
+        return _keyed(chosen.model, chosen.model.canary, rows.key(chosen.by_feature))
 
-    def predict(self, version: LoadedVersion, rows: Rows, done: Done) -> None:
+    def predict(self, version: LoadedVersion, rows: Rows, done: Done, deadline: float | None = None) -> None:
         """Predict, in a batch with whatever else waits; `done` is called once.
+
+        Args:
+            version: who. The caller holds it until `done` is called.
+            rows: what.
+            done: gets the predictions, or why there are none.
+            deadline: when it is too late, in loop time; by default serving_timeout_s from now.
 
         Raises:
             OverloadedError: too much waits already.
@@ -133,9 +145,10 @@ class DataPlane:
                 self.threads,
                 max_waiting_rows=self._settings.serving_max_waiting_rows,
                 timeout_s=self._settings.serving_timeout_s,
+                pace=self.pace,
                 observe=self._metrics.batches_of(version.manifest.name, version.version),
             )
-        batcher.submit(rows, done)
+        batcher.submit(rows, done, deadline)
 
     async def predicted(self, version: LoadedVersion, rows: Rows) -> np.ndarray[Any, Any]:
         """The same for callers that await: predictions, float32 (rows,).
@@ -188,6 +201,13 @@ class DataPlane:
             self._log.add(answered)
         if shadow is not None:
             self._shadow.mirror(chosen.model.loaded[shadow], answered, kept=kept)
+
+    def gauge(self) -> None:
+        """Tell the metrics how many rows wait, also where a model hangs and no batch ends; for about once a second."""
+        for model in self._table.models.values():
+            for version in model.loaded.values():
+                if version.batcher is not None:
+                    self._metrics.waits(model.name, version.version, version.batcher.waiting_rows)
 
     def close(self) -> None:
         """Let the threads go; called when no request is in flight any more."""

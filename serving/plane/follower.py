@@ -5,199 +5,201 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import replace
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from watchfiles import watch
-
-from ct.contracts import DesiredState, WorkerState
-from ct.errors import CTError, RolloutError
+from ct.contracts import WorkerState
 from ct.rollout import ModelStore, announce_worker
 from ct.rollout.process import started_at
-from serving.plane.table import ServedModel
+from serving.plane.followed import FollowedModel
+from serving.plane.room import choose_warm
+from serving.plane.watching import watch_desired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
-    from watchfiles import Change
-
+    from ct.contracts import DesiredState
     from ct.home import Home
     from serving.plane.table import ModelTable
     from serving.plane.version import LoadedVersion
 
 LOG = logging.getLogger("ct.serving")
-DEBOUNCE_MS, STEP_MS = 20, 5
-LOOK_ANYWAY_MS = 1000
+LOOK_ANYWAY_S = 1.0
 """File systems without notification are still looked at this often."""
 
 
 class Follower:
-    """A thread of each serving worker. `start` returns once what should serve now has been dealt with.
+    """Three threads of each serving worker. `start` returns once what should serve now has been dealt with.
+
+    The thread `follower` owns the table, the models' states and their reports: it alone reads and writes them, and it never
+    waits for a load, so that a version which is in memory answers at once. The thread `loader` loads one version at a time,
+    chosen by the follower, and hands it over as the result of a future. The thread `watcher` sees files change. Both only ever
+    wake the follower, by an event.
 
     Args:
         home: CT_HOME; every folder under models/ with a desired.json is a model.
         table: what requests read.
         memory_mb: MiB that all loaded versions may take; the oldest warm ones go first, and never one that answers.
-        tick: called about once a second.
+        tick: called at each turn of the follower's thread, about once a second or more often.
+        load: for tests; by default serving.plane.version.load_version.
+        clock: for tests; seconds.
     """
 
-    def __init__(self, home: Home, table: ModelTable, memory_mb: float, tick: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        table: ModelTable,
+        memory_mb: float,
+        tick: Callable[[], None],
+        *,
+        load: Callable[[ModelStore, int], LoadedVersion] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._home = home
         self._table = table
         self._memory_mb = memory_mb
         self._tick = tick
-        self._reached: dict[str, int] = {}
+        self._load = load or _load
+        self._clock = clock
+        self._models: dict[str, FollowedModel] = {}
+        self._reported: dict[str, WorkerState] = {}
+        self._loading: tuple[FollowedModel, DesiredState | None, int, Future[LoadedVersion]] | None = None
+        self._wake = threading.Event()
+        self._dealt_with = threading.Event()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._threads = [
+            threading.Thread(
+                target=watch_desired, args=(home.models, self._wake.set, self._stopped), name="watcher", daemon=True
+            ),
+            threading.Thread(target=self._follow, name="follower", daemon=True),
+        ]
 
     def start(self) -> None:
-        """Load what should serve, then follow in the background."""
-        announce_worker(self._home, _worker_state(0, None, None))
-        self._catch_up()
-        self._thread.start()
+        """Load what should serve, then follow in the background; warm versions come last, when requests are taken already."""
+        self._nothing = _this_worker()
+        announce_worker(self._home, self._nothing)
+        for thread in self._threads:
+            thread.start()
+        self._dealt_with.wait()
 
     def stop(self) -> None:
-        """Stop following; what is loaded answers on."""
+        """Stop following; what is loaded answers on. A load that runs is waited for."""
         self._stopped.set()
-        self._thread.join()
+        self._wake.set()
+        for thread in self._threads:
+            thread.join()
+        self._loader.shutdown(cancel_futures=True)
 
     def _follow(self) -> None:
-        changes = watch(
-            self._home.models,
-            watch_filter=_is_desired_state,
-            debounce=DEBOUNCE_MS,
-            step=STEP_MS,
-            rust_timeout=LOOK_ANYWAY_MS,
-            yield_on_timeout=True,
-            stop_event=self._stopped,
-            raise_interrupt=False,
-        )
-        for _ in changes:
+        while not self._stopped.is_set():
+            self._wake.clear()  # before the look, so that what comes during it is seen by the next
             try:
-                self._catch_up()
-                self._tick()
+                self._look()
             except Exception:  # what is loaded answers on, and the next turn tries again
                 LOG.exception("this worker could not follow the model store in %s", self._home.models)
-
-    def _catch_up(self) -> None:
-        for path in sorted(self._home.models.glob("*/desired.json")):
-            store = ModelStore(self._home, path.parent.name)
-            desired = store.desired()
-            if desired is not None and desired.generation != self._reached.get(desired.name):
-                self._reach(store, desired)
-
-    def _reach(self, store: ModelStore, desired: DesiredState) -> None:
-        """Let the desired versions answer, or keep what answers and say why; then see to the other warm versions."""
-        current = self._table.models.get(store.name)
-        error = None
-        try:
-            current = self._picture(store, desired, current)
-        except CTError as refused:
-            LOG.exception("generation %d of %s is refused", desired.generation, store.name)
-            error = refused.message
-            current = current or _previous(store, desired)
-        if current is not None:
-            self._table.put(current)
-        self._reached[store.name] = desired.generation
-        self._report(store, desired, current, error)
-        if current is not None and error is None:
-            self._keep_warm(store, desired, current)
-
-    @staticmethod
-    def _picture(store: ModelStore, desired: DesiredState, current: ServedModel | None) -> ServedModel:
-        """What is desired, loaded beside what answers meanwhile; both are in memory for that time.
-
-        Raises:
-            CTError: a version does not load or is not what it was offline, or canary or shadow take other features.
-        """
-        loaded = dict(current.loaded) if current else {}
-        serving = _load(store, loaded, desired.version)
-        canary = _load(store, loaded, desired.canary.version) if desired.canary else None
-        shadow = _load(store, loaded, desired.shadow) if desired.shadow else None
-        for beside in (canary, shadow):
-            if beside is not None and beside.layout != serving.layout:
-                raise RolloutError(
-                    f"version {beside.version} takes other features than version {serving.version}, and cannot answer "
-                    "the same requests; only a full rollout can change the features",
-                    name=store.name,
-                    version=beside.version,
-                )
-        return ServedModel(store.name, serving, MappingProxyType(loaded), desired.canary, desired.shadow)
-
-    def _keep_warm(self, store: ModelStore, desired: DesiredState, current: ServedModel) -> None:
-        """Load the other versions that should be warm, and let go of those that should not or for which there is no room."""
-        in_use = {current.serving.version, current.shadow, current.canary.version if current.canary else None}
-        room_mb = self._memory_mb - sum(
-            version.memory_mb
-            for model in self._table.models.values()
-            for version in model.loaded.values()
-            if model.name != store.name or version.version in in_use
-        )
-        loaded = {version: current.loaded[version] for version in current.loaded if version in in_use}
-        for version in desired.warm:
-            if version in in_use:
-                continue
+            if not any(model.pending for model in self._models.values()):
+                self._dealt_with.set()
             try:
-                found = current.loaded.get(version) or _load(store, {}, version)
-            except CTError as refused:
-                LOG.warning("version %d of %s does not stay warm: %s", version, store.name, refused.message)
-                continue
-            room_mb -= found.memory_mb
-            if room_mb < 0:
-                LOG.warning("version %d of %s does not stay warm: no room in serving_memory_mb", version, store.name)
-                break
-            loaded[version] = found
-        if loaded.keys() != current.loaded.keys():
-            current = replace(current, loaded=MappingProxyType(loaded))
-            self._table.put(current)
-            self._report(store, desired, current, None)
+                self._tick()
+            except Exception:  # the next turn tries again
+                LOG.exception("what a worker does once a second failed")
+            self._wake.wait(LOOK_ANYWAY_S)
 
-    @staticmethod
-    def _report(store: ModelStore, desired: DesiredState, current: ServedModel | None, error: str | None) -> None:
-        store.report_worker(_worker_state(desired.generation, current, error))
+    def _look(self) -> None:
+        self._take_loaded()
+        for path in self._home.models.glob("*/desired.json"):
+            if path.parent.name not in self._models:
+                self._models[path.parent.name] = FollowedModel(ModelStore(self._home, path.parent.name))
+        for model in self._models.values():
+            with _isolated(model):
+                model.look()
+            self._publish(model)
+        self._make_room()
+        self._load_next()
+
+    def _publish(self, model: FollowedModel) -> None:
+        """Let requests see a model as it is now, then say so."""
+        with _isolated(model):
+            name, picture = model.store.name, model.picture
+            if picture is None and name in self._table.models:
+                others = {other: served for other, served in self._table.models.items() if other != name}
+                self._table.models = MappingProxyType(others)
+            elif picture is not None and picture != self._table.models.get(name):
+                self._table.put(picture)
+            state = self._state(model)
+            if state != self._reported.get(name, self._nothing) and model.store.root.is_dir():
+                model.store.report_worker(state)
+                self._reported[name] = state
+
+    def _state(self, model: FollowedModel) -> WorkerState:
+        picture = model.picture
+        return self._nothing.model_copy(
+            update={
+                "generation": model.generation,
+                "serving": picture.serving.version if picture else None,
+                "loaded": tuple(sorted(picture.loaded)) if picture else (),
+                "error": model.error,
+            }
+        )
+
+    def _make_room(self) -> None:
+        """Let go of warm versions that have no room, before others are loaded."""
+        needs = {}
+        for name, model in self._models.items():
+            with _isolated(model):
+                needs[name] = model.needs()
+        chosen = choose_warm(needs.values(), self._memory_mb)
+        for name, need in needs.items():
+            self._models[name].keep(need, chosen)
+            self._publish(self._models[name])
+
+    def _load_next(self) -> None:
+        """Let the loader load what is most urgent, unless it is busy."""
+        if self._loading is not None:
+            return
+        missing = [(*which, name) for name, model in self._models.items() for which in model.missing(self._clock())]
+        if missing:
+            _, _, version, name = min(missing)
+            model = self._models[name]
+            future = self._loader.submit(self._load, model.store, version)
+            self._loading = (model, model.desired, version, future)
+            future.add_done_callback(lambda _: self._wake.set())
+
+    def _take_loaded(self) -> None:
+        if self._loading is None or not self._loading[-1].done():
+            return
+        (model, desired, version, future), self._loading = self._loading, None
+        error = future.exception()
+        if error is None:
+            model.take(version, future.result())
+        elif model.desired == desired:  # else its files may have been mended since; it is tried anew
+            model.refuse(version, error, self._clock())
 
 
-def _worker_state(generation: int, current: ServedModel | None, error: str | None) -> WorkerState:
-    """This process, and what it has of one model."""
+@contextmanager
+def _isolated(model: FollowedModel) -> Iterator[None]:
+    """Whatever goes wrong with one model stays with it: the others are followed, and the tick comes."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  the model logs and reports it
+        model.complain(error)
+
+
+def _this_worker() -> WorkerState:
+    """This process, before it has dealt with any model."""
     began = started_at(os.getpid())
     if began is None:
         raise RuntimeError("this process cannot find itself in /proc")
-    return WorkerState(
-        pid=os.getpid(),
-        started_at=began,
-        generation=generation,
-        serving=current.serving.version if current else None,
-        loaded=tuple(sorted(current.loaded)) if current else (),
-        error=error,
-    )
+    return WorkerState(pid=os.getpid(), started_at=began, generation=0, serving=None, loaded=())
 
 
-def _load(store: ModelStore, loaded: dict[int, LoadedVersion], version: int) -> LoadedVersion:
-    """The version, from memory or from disk; it is among `loaded` then.
-
-    Raises:
-        UnknownVersionError, VersionRefusedError: it cannot serve.
-    """
+def _load(store: ModelStore, version: int) -> LoadedVersion:
     # TensorFlow takes seconds and hundreds of MiB, and BentoML's supervisor, which imports this module, needs none of it.
     from serving.plane.version import load_version  # noqa: PLC0415
 
-    if version not in loaded:
-        loaded[version] = load_version(store, version)
-    return loaded[version]
-
-
-def _previous(store: ModelStore, desired: DesiredState) -> ServedModel | None:
-    """What served before, for a worker that starts and cannot load what should serve. Its report still carries the error."""
-    if desired.previous is None:
-        return None
-    loaded: dict[int, LoadedVersion] = {}
-    try:
-        return ServedModel(store.name, _load(store, loaded, desired.previous), MappingProxyType(loaded))
-    except CTError:
-        LOG.exception("version %d of %s is refused too", desired.previous, store.name)
-        return None
-
-
-def _is_desired_state(_change: Change, path: str) -> bool:
-    return os.path.basename(path) == "desired.json"  # noqa: PTH119  called for every file event
+    return load_version(store, version)

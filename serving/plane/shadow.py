@@ -15,18 +15,25 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from serving.rows import join
+from serving.plane.batcher import predict_checked
+from serving.rows import BadRequestError, join
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from serving.logs.prediction_files import Answered
     from serving.logs.prediction_log import PredictionLog
     from serving.metrics import Metrics
+    from serving.plane.batcher import Predictions
     from serving.plane.version import LoadedVersion
 
 LOG = logging.getLogger("ct.serving")
 GATHER_S = 0.1
 BATCH_ROWS = 256
 MAX_WAITING_ROWS = 10_000
+MAX_PREDICTIONS = 64
+"""Of one batch that fails, to find the requests that it fails on. A candidate that fails everywhere must not take the time of
+the champion's clients: past this, what fails together counts as failed together."""
 VARIANT = "shadow"
 
 
@@ -50,7 +57,7 @@ class Shadow:
     def mirror(self, version: LoadedVersion, answered: Answered, *, kept: bool) -> None:
         """Let a version predict a request that has been answered; `kept` says whether the prediction log has it."""
         if self._rows + answered.rows.count > MAX_WAITING_ROWS:
-            self._metrics.lost("shadow", answered.rows.count)
+            self._metrics.shadow_dropped(answered.model, version.version, answered.rows.count)
             return
         self._queue.append(_Mirrored(version, answered, kept))
         self._rows += answered.rows.count
@@ -77,28 +84,58 @@ class Shadow:
         loop.run_in_executor(self._thread, self._predict, batch).add_done_callback(self._predicted)
 
     def _predicted(self, done: asyncio.Future[list[Answered]]) -> None:
-        for shadowed in done.result():
-            self._log.add(shadowed)
-        delay = 0 if self._rows >= BATCH_ROWS else GATHER_S
-        asyncio.get_running_loop().call_later(delay, self._run)
+        try:
+            for shadowed in done.result():
+                self._log.add(shadowed)
+        except Exception:  # whatever one batch meets, the next is predicted
+            LOG.exception("what a shadow predicted could not be counted or kept")
+        finally:
+            delay = 0 if self._rows >= BATCH_ROWS else GATHER_S
+            asyncio.get_running_loop().call_later(delay, self._run)
 
-    def _predict(self, batch: list[_Mirrored]) -> list[Answered]:
+    def _predict(self, batch: Sequence[_Mirrored]) -> list[Answered]:
         """In the thread. What the prediction log shall have."""
         version = batch[0].version
-        name = version.manifest.name
-        try:
-            predictions = version.predict(join([one.answered.rows for one in batch]))
-        except Exception:  # the shadow's failures are what the shadow is there to find
-            LOG.exception("version %d of %s failed as a shadow", version.version, name)
-            self._metrics.mirrored(name, version.version, 500, len(batch))
-            return []
-        self._metrics.mirrored(name, version.version, 200, len(batch))
-        self._metrics.predicted(name, version.version, VARIANT, predictions)
-        answers = np.concatenate([one.answered.predictions for one in batch])
-        self._metrics.shadowed(name, version.version, np.abs(predictions - answers))
-        ends = np.cumsum([one.answered.rows.count for one in batch])[:-1]
+        kept: list[Answered] = []
+        failed, why = 0, None
+        for part, predictions, error in _apart(batch):
+            if predictions is None:
+                code = 400 if isinstance(error, BadRequestError) else 500
+                self._metrics.mirrored(version.manifest.name, version.version, code, len(part))
+                failed, why = failed + len(part), why or error
+            else:
+                kept += self._compare(part, predictions)
+        if why is not None:
+            LOG.error(
+                "version %d of %s failed as a shadow on %d of %d requests, first: %s",
+                *(version.version, version.manifest.name, failed, len(batch), why),
+                exc_info=why.__cause__,
+            )
+        return kept
+
+    def _compare(self, part: Sequence[_Mirrored], predictions: Predictions) -> list[Answered]:
+        name, version = part[0].version.manifest.name, part[0].version.version
+        self._metrics.mirrored(name, version, 200, len(part))
+        self._metrics.predicted(name, version, VARIANT, predictions)
+        answers = np.concatenate([one.answered.predictions for one in part])
+        self._metrics.shadowed(name, version, np.abs(predictions - answers))
+        ends = np.cumsum([one.answered.rows.count for one in part])[:-1]
         return [
-            replace(one.answered, version=version.version, variant=VARIANT, predictions=part.tolist())
-            for one, part in zip(batch, np.split(predictions, ends), strict=True)
+            replace(one.answered, version=version, variant=VARIANT, predictions=own.tolist())
+            for one, own in zip(part, np.split(predictions, ends), strict=True)
             if one.kept
         ]
+
+
+def _apart(batch: Sequence[_Mirrored]) -> Iterator[tuple[Sequence[_Mirrored], Predictions | None, Exception | None]]:
+    """The batch as parts that its version predicted, and parts that it failed on: single requests, within MAX_PREDICTIONS."""
+    parts, predicted = [batch], 0
+    while parts:
+        part = parts.pop()
+        predictions, error = predict_checked(part[0].version, join([one.answered.rows for one in part]))
+        predicted += 1
+        if predictions is None and len(part) > 1 and predicted < MAX_PREDICTIONS:
+            middle = len(part) // 2
+            parts += (part[middle:], part[:middle])
+        else:
+            yield part, predictions, error

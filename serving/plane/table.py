@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ct.contracts import Canary
     from serving.plane.version import LoadedVersion
 
-HASHES = 1 << 32
-"""Values that crc32 can take."""
+HASH_BYTES = 4
+HASHES = 1 << 8 * HASH_BYTES
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,10 @@ class ServedModel:
         canary = self.canary
         if canary is None or key is None:
             return self.serving
-        # Salted with the version, so that it is not the same clients who get every canary.
-        point = crc32(f"{self.name}:{canary.version}:{key}".encode()) / HASHES
+        # Salted with the version, so that it is not the same clients who get every canary. A CRC would not do: it is linear,
+        # and a salt moves all keys by one constant, so that two canaries share most of their clients.
+        salted = f"{self.name}:{canary.version}:{key}".encode()
+        point = int.from_bytes(blake2b(salted, digest_size=HASH_BYTES).digest(), "big") / HASHES
         return self.loaded[canary.version] if point < canary.share else self.serving
 
 

@@ -1,4 +1,8 @@
-"""One version of a model, loaded: load, prove, predict. Dropping the last reference unloads it."""
+"""One version of a model, loaded: load, prove, predict. It unloads when the last reference is dropped.
+
+Requests in flight hold it, and its batcher does not. What TensorFlow made of its graph refers to itself in circles, and goes
+when Python's collector next comes by.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from ct.errors import CTError
-from serving.rows import BadRequestError, Layout, from_objects, join
+from ct.rollout import tree_sha256
+from serving.plane.room import size_mb
+from serving.rows import OUTPUT, SIGNATURE, BadRequestError, Layout, from_objects, join
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,21 +28,17 @@ if TYPE_CHECKING:
     from serving.plane.batcher import Batcher
     from serving.rows import Rows
 
-SIGNATURE = "serving_default"
-OUTPUT = "probability"
 WARM_BATCHES = (1, 2, 8, 16, 32, 64)
 """Batch sizes that are predicted before a version serves, so that no request pays for TensorFlow's first runs."""
 WARM_RUNS = 5
 INLINE_S = 0.001
 """A batch that takes no longer runs on the event loop: a thread's hand-over would cost about as much as the prediction."""
 SHOWN_CHARACTERS = 300
-MIB = 1024**2
-GRAPH_MB = 7.0
-"""What a worker grew by, a version of flights (files of 0.2 MiB) after another."""
+SHOWN_DIGITS = 12
 
 
 class VersionRefusedError(CTError):
-    """A version cannot serve: its files do not load, or its predictions are not those computed offline."""
+    """A version cannot serve: its files are others or do not load, or its predictions are not those computed offline."""
 
 
 class LoadedVersion:
@@ -98,17 +100,22 @@ def load_version(store: ModelStore, version: int) -> LoadedVersion:
 
     Raises:
         UnknownVersionError: its folder is missing or not complete.
-        VersionRefusedError: it does not load, or predicts something else than it did offline.
+        VersionRefusedError: its files are not those of its manifest, it does not load, or it predicts something else than it
+            did offline.
     """
     manifest = store.manifest(version)
     folder = store.version_path(version)
     try:
+        found = tree_sha256(folder / "saved_model")
+        _require_same_files(manifest, folder, found)
         model = tf.saved_model.load(str(folder / "saved_model"))
-        loaded = LoadedVersion(manifest, model, _size_mb(folder / "saved_model"))
+        loaded = LoadedVersion(manifest, model, size_mb(folder / "saved_model"))
         examples = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
         rows = from_objects(loaded.layout, examples["instances"], "instances")
         expected = np.asarray(examples["predictions"], np.float32)
         predicted = loaded.predict(rows)
+    except VersionRefusedError:
+        raise
     except Exception as error:  # a damaged SavedModel makes TensorFlow raise almost anything
         text = str(error).strip().splitlines()
         raise VersionRefusedError(
@@ -148,9 +155,16 @@ def _packed(signature: Any, layout: Layout) -> Callable[..., Any]:
     return packed
 
 
-def _size_mb(folder: Path) -> float:
-    """About what a version takes in memory: its variables as they are on disk, and TensorFlow's own for each graph."""
-    return GRAPH_MB + sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / MIB
+def _require_same_files(manifest: VersionManifest, folder: Path, found: str) -> None:
+    """The store may share its files with the artifacts that they were staged from, so an edit there is one here."""
+    if found != manifest.saved_model_sha256:
+        raise VersionRefusedError(
+            f"version {manifest.version} does not load: the files in {folder / 'saved_model'} are not those that were "
+            f"registered: their saved_model_sha256 is {found[:SHOWN_DIGITS]}, {manifest.saved_model_sha256[:SHOWN_DIGITS]} in "
+            "the manifest",
+            version=manifest.version,
+            saved_model_sha256=found,
+        )
 
 
 def _require_agreement(

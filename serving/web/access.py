@@ -9,8 +9,8 @@ from serving.web.messages import HttpError
 if TYPE_CHECKING:
     from ct.tokens import TokenStore
 
-PREDICT, READ, ADMIN, NONE = "predict", "read", "admin", ""
-"""Scopes. A route with NONE answers everyone: a load balancer asks `/livez` without a token."""
+PREDICT, READ, ADMIN, ANY, NONE = "predict", "read", "admin", "any", ""
+"""Scopes. A route with ANY takes every token; one with NONE answers everyone: a load balancer asks `/livez` without a token."""
 CHALLENGE = (b"www-authenticate", b'Bearer realm="ct"')
 BEARER = b"bearer "
 
@@ -47,6 +47,6 @@ class Access:
         token = self._tokens.find(authorization[len(BEARER) :].strip().decode("latin-1"))
         if token is None:
             raise HttpError(401, "this token is not known here, was revoked or has expired", headers=(CHALLENGE,))
-        if not token.allows(scope):
+        if scope != ANY and not token.allows(scope):
             raise HttpError(403, f'the token "{token.name}" has not the scope "{scope}"')
         return token.name

@@ -9,6 +9,7 @@ import orjson
 
 from ct.errors import CTError, RegistryError
 from ct.rollout import ModelStore, apply, kept, plan_rollback
+from serving.plane.data_plane import NotServedError
 from serving.rows import kind
 from serving.web.messages import HttpError, json_response
 from serving.web.protocols.body import read_object
@@ -54,10 +55,10 @@ class Admin:
         """
         to, reason = _read(request.body)
         store = ModelStore(self._home, target.model or "")
-        desired = store.desired()
-        if desired is None:
-            raise HttpError(404, f'no model "{store.name}" serves')
         try:
+            desired = store.desired()
+            if desired is None:
+                raise NotServedError(f'no model "{store.name}" serves')
             plan = plan_rollback(
                 store.name,
                 to,

@@ -8,20 +8,23 @@ import logging
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qs
 
+from ct.errors import CTError
 from serving.plane.batcher import OverloadedError, PredictionError
 from serving.plane.data_plane import NotServedError
 from serving.rows import BadRequestError, TooLargeError
 from serving.web.access import ADMIN, NONE, PREDICT, READ
-from serving.web.information import VERSION_HEADER
-from serving.web.messages import HttpError, Response, json_response
-from serving.web.protocols import mlflow_scoring, open_inference, tensorflow_serving
+from serving.web.messages import VERSION_HEADER, HttpError, Response, json_response
+from serving.web.protocols import bentoml, mlflow_scoring, open_inference, tensorflow_serving
 from serving.web.routes import LABEL, MODEL, VERSION, Routes, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+    from concurrent.futures import Executor
 
     import numpy as np
 
@@ -40,7 +43,24 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("ct.serving")
 PREFIXES = ("/v1/", "/v2/")
-PATHS = frozenset({"/", "/v2", "/livez", "/readyz", "/invocations", "/ping", "/version", "/openapi.json", "/docs"})
+PATHS = frozenset(
+    {
+        "/",
+        "/v2",
+        "/livez",
+        "/readyz",
+        "/invocations",
+        "/ping",
+        "/health",
+        "/version",
+        "/predict",
+        "/openapi.json",
+        "/docs",
+    }
+)
+READ_THREADS, WAIT_THREADS = 2, 2
+MAX_HELD_BYTES = 512 * 1024 * 1024
+"""Of all bodies in a worker together; each has a limit of its own."""
 VARIANT_HEADER, REQUEST_ID, TRACEPARENT = b"ct-model-variant", b"x-request-id", b"traceparent"
 AUTHORIZATION, CONTENT_ENCODING = b"authorization", b"content-encoding"
 RETRY_AFTER = ((b"retry-after", b"1"),)
@@ -52,7 +72,7 @@ LARGE_BODY_BYTES = 32 * 1024
 
 
 class Front:
-    """Answers requests. `handle` calls `respond` exactly once, at once or later, on the event loop's thread."""
+    """Answers requests: `begin` with the head, then `Exchange.receive` with the body. On the event loop's thread only."""
 
     def __init__(
         self,
@@ -69,11 +89,21 @@ class Front:
         self.access = access
         self.routes = Routes(_table(information, admin))
         self.max_rows = settings.serving_max_rows
-        self._max_concurrent = settings.serving_max_concurrent
+        self.timeout_s = settings.serving_timeout_s
+        self.max_concurrent = settings.serving_max_concurrent
         self.metrics = metrics
         self.log = log
         self.tracing = tracing
         self.in_flight = 0
+        self.held_bytes = 0
+        """Of all bodies that are here, whole or not."""
+        self.connections: Collection[object] = ()
+        """The open ones; the protocol sets it."""
+        plane.pace.may_come = lambda: len(self.connections) > self.in_flight
+        self.readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
+        """For bodies that would hold the event loop up."""
+        self.waiters = ThreadPoolExecutor(WAIT_THREADS, thread_name_prefix="wait")
+        """For what waits for workers or disks; predictions have threads of their own."""
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6)
 
@@ -82,34 +112,31 @@ class Front:
         """Whether a path is ours; any other is BentoML's."""
         return path.startswith(PREFIXES) or path in PATHS
 
-    def handle(self, request: Request, respond: Respond) -> None:
-        """Answer one request."""
-        _Exchange(self, request, respond).begin()
+    def begin(self, request: Request, respond: Respond) -> Exchange:
+        """A request's head has come. `respond` is called exactly once, at once when the request is refused by its head."""
+        exchange = Exchange(self, request, respond)
+        exchange.begin()
+        return exchange
+
+    def close(self) -> None:
+        """Let the threads go; called when no request is in flight any more."""
+        self.readers.shutdown()
+        self.waiters.shutdown()
 
     def new_id(self) -> str:
         """An id for a request that brought none; no two workers make the same."""
         return f"{self._id_prefix}-{next(self._ids):x}"
 
-    def limit(self, request: Request) -> None:
-        """Refuse what is too much, or cannot be read.
-
-        Raises:
-            HttpError: 429 past the concurrency limit, 415 for a compressed body.
-        """
-        if self.in_flight > self._max_concurrent:
-            message = f"{self._max_concurrent} requests are being answered already; try again"
-            raise HttpError(429, message, headers=RETRY_AFTER)
-        if request.header(CONTENT_ENCODING) not in (None, b"identity"):
-            raise HttpError(415, "the body must not be compressed")
-
     def model_of(self, target: Target, request: Request) -> str:
-        """The model that a request is for: in its path, or for MLflow's route in `?model=` unless only one serves.
+        """The model that a request is for: in its path, in BentoML's body, or in MLflow's `?model=` unless only one serves.
 
         Raises:
-            HttpError: 400 or 404, it cannot be told.
+            BadRequestError, HttpError: 400 or 404, it cannot be told.
         """
         if target.model is not None:
             return target.model
+        if target.protocol == bentoml.PROTOCOL:
+            return bentoml.model_named(request)
         named = parse_qs(request.query.decode("latin-1")).get("model")
         if named:
             return named[0][:100]
@@ -121,20 +148,21 @@ class Front:
         raise HttpError(400, f"several models serve; name one, for example /invocations?model={known[0]}")
 
 
-class _Exchange:
-    """One request on its way: begun, perhaps waiting for its batch, answered once."""
+class Exchange:
+    """One request on its way: begun, perhaps waiting for its body and its batch, answered once."""
 
     __slots__ = (
+        "answered",
         "at",
         "began",
         "chosen",
         "decoded",
         "front",
+        "held_bytes",
         "request",
         "request_id",
         "respond",
         "target",
-        "token",
         "trace_id",
     )
 
@@ -144,84 +172,128 @@ class _Exchange:
         self.front = front
         self.request = request
         self.respond = respond
+        self.answered = False
+        self.held_bytes = 0
         self.target: Target | None = None
         self.chosen: Chosen | None = None
         self.decoded: Decoded | None = None
-        self.token: str | None = None
         given, trace = request.header(REQUEST_ID), request.header(TRACEPARENT)
         self.request_id = given.decode() if given and USABLE_ID.fullmatch(given) else front.new_id()
         match = TRACE.fullmatch(trace) if trace is not None else None
         self.trace_id = match[1].decode() if match else None
 
     def begin(self) -> None:
+        """Admit the request by its head, before room is made for its body, or refuse it."""
         front, request = self.front, self.request
         front.in_flight += 1
         try:
             self.target = target = front.routes.find(request.method, request.path)
-            self.token = front.access.check(request.header(AUTHORIZATION), target.scope)
-            if target.decode is None:
-                self._answer(target)
+            request.token = front.access.check(request.header(AUTHORIZATION), target.scope)
+            if target.decode is None and not target.waits:
                 return
-            front.limit(request)
-            self.chosen = front.plane.choose(
-                front.model_of(target, request), target.version, target.label, request.header
-            )
-            if len(request.body) <= LARGE_BODY_BYTES:
-                self._predict(self._decode())
-            else:
-                self._in_thread(self._decode, self._predict)
+            if front.in_flight > front.max_concurrent:
+                _refuse_as_too_many(front.max_concurrent)
+            if request.header(CONTENT_ENCODING) not in (None, b"identity"):
+                _refuse_as_compressed()
         except Exception as error:  # noqa: BLE001  _fail knows each kind, and logs what it does not know
             self._fail(error)
+
+    def receive(self, body: bytes) -> None:
+        """The body is whole."""
+        target = self.target
+        if self.answered or target is None:
+            return
+        self.request.body = body
+        try:
+            if target.decode is None:
+                self._answer(target)
+            elif len(body) <= LARGE_BODY_BYTES:
+                self._predict(self._read(target))
+            else:
+                asyncio.get_running_loop().call_later(self.front.timeout_s, self._expire)
+                self._in_thread(self.front.readers, partial(self._read, target), self._predict)
+        except Exception as error:  # noqa: BLE001  as in `begin`
+            self._fail(error)
+
+    def hold(self, count: int) -> None:
+        """So many more bytes of the body are here; past what a worker may hold, the request is told to come again."""
+        self.held_bytes += count
+        self.front.held_bytes += count
+        if self.front.held_bytes > MAX_HELD_BYTES:
+            self._fail(OverloadedError(f"{self.front.held_bytes} bytes of bodies are here already"))
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer before the body is whole."""
+        self._fail(HttpError(status, message))
+
+    def abandon(self) -> None:
+        """The client went away before its body was whole: there is nobody to answer."""
+        if not self.answered:
+            self._let_go()
 
     def _answer(self, target: Target) -> None:
         """Something else than a prediction."""
         answer = target.answer
         if answer is None:
             raise AssertionError(f"a target must predict or answer: {target}")
-        self.request.token = self.token
         if target.waits:
-            self._in_thread(lambda: answer(self.request, target), self._finish)
+            self._in_thread(self.front.waiters, partial(answer, self.request, target), self._finish)
         else:
             self._finish(answer(self.request, target))
 
-    def _decode(self) -> Decoded:
-        target, chosen = self.target, self.chosen
-        if target is None or target.decode is None or chosen is None:
-            raise AssertionError("only a prediction's body is decoded, after its version is chosen")
-        return target.decode(self.request, chosen.version.layout, self.front.max_rows)
+    def _read(self, target: Target) -> tuple[Chosen, Decoded]:
+        """Who answers, and the rows. Perhaps in a thread: it changes nothing but the request's own `parsed`."""
+        if target.decode is None:
+            raise AssertionError("only a prediction's body is read")
+        front, request = self.front, self.request
+        name = front.model_of(target, request)
+        chosen = front.plane.choose(name, target.version, target.label, request.header)
+        decoded = target.decode(request, chosen.version.layout, front.max_rows)
+        return front.plane.settle(chosen, decoded.rows), decoded
 
-    def _predict(self, decoded: Decoded) -> None:
-        if self.chosen is None:
-            raise AssertionError("a version is chosen before the body is decoded")
-        self.decoded = decoded
-        self.chosen = self.front.plane.settle(self.chosen, decoded.rows)
-        self.front.plane.predict(self.chosen.version, decoded.rows, self._done)
+    def _predict(self, read: tuple[Chosen, Decoded]) -> None:
+        if self.answered:
+            return
+        self.chosen, self.decoded = read
+        left_s = self.front.timeout_s - (time.perf_counter() - self.began)
+        deadline = asyncio.get_running_loop().time() + left_s
+        self.front.plane.predict(self.chosen.version, self.decoded.rows, self._done, deadline)
 
     def _done(self, predictions: Predictions | None, error: Exception | None) -> None:
         """The batch has run, or never will."""
         chosen, decoded = self.chosen, self.decoded
-        if predictions is None or chosen is None or decoded is None:
-            self._fail(error or RuntimeError("neither predictions nor an error"))
-            return
         try:
+            if predictions is None or chosen is None or decoded is None:
+                self._fail(error or RuntimeError("neither predictions nor an error"))
+                return
             encoded = decoded.encode(predictions, chosen.version)
             self._finish(Response(200, encoded.body, encoded.content_type, encoded.headers))
             self.front.plane.remember(
                 chosen, decoded.rows, predictions, request_id=self.request_id, trace_id=self.trace_id, at=self.at
             )
-        except Exception:  # one request's trouble must not stop the batch's other answers
-            LOG.exception("request %s could not be answered or remembered", self.request_id)
+        except Exception as trouble:  # one request's trouble must not stop the batch's other answers
+            if self.answered:
+                LOG.exception("request %s was answered, and could not be remembered", self.request_id)
+            else:
+                self._fail(trouble)
 
-    def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        loop = asyncio.get_running_loop()
-
-        def back(future: asyncio.Future[Any]) -> None:
-            try:
-                then(future.result())
-            except Exception as error:  # noqa: BLE001  as in `begin`
+    def _in_thread(self, threads: Executor, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        def back(future: asyncio.Future[tuple[Any, Exception | None]]) -> None:
+            result, error = future.result()
+            if error is not None:
                 self._fail(error)
+                return
+            try:
+                then(result)
+            except Exception as trouble:  # noqa: BLE001  as in `begin`
+                self._fail(trouble)
 
-        loop.run_in_executor(self.front.plane.threads, work).add_done_callback(back)
+        asyncio.get_running_loop().run_in_executor(threads, _caught, work).add_done_callback(back)
+
+    def _expire(self) -> None:
+        """A large body's whole time is over, wherever it is; one in the queue of a version is answered from there too."""
+        if not self.answered:
+            self._fail(OverloadedError(f"no prediction within {self.front.timeout_s:g} s"))
 
     def _fail(self, error: Exception) -> None:
         """An answer that says what is wrong; never a stack trace."""
@@ -238,6 +310,8 @@ class _Exchange:
             status, message, headers = 503, f"overloaded: {error}; try again", RETRY_AFTER
         elif isinstance(error, PredictionError):
             status, message = 500, f"{error} (request {self.request_id})"
+        elif isinstance(error, CTError):
+            status, message = 500, error.message
         else:
             LOG.error("request %s failed in an unforeseen way", self.request_id, exc_info=error)
             status, message = 500, f"ct failed in an unforeseen way; its log has more (request {self.request_id})"
@@ -248,8 +322,10 @@ class _Exchange:
 
     def _finish(self, response: Response) -> None:
         """Send the answer, and note it."""
-        front, request, chosen = self.front, self.request, self.chosen
-        front.in_flight -= 1
+        if self.answered:
+            return
+        self._let_go()
+        chosen = self.chosen
         model, version, variant = None, 0, ""
         own: tuple[tuple[bytes, bytes], ...] = ((REQUEST_ID, self.request_id.encode()),)
         if chosen is not None:
@@ -257,6 +333,18 @@ class _Exchange:
             own = (*own, (VERSION_HEADER, b"%d" % version), (VARIANT_HEADER, variant.encode()))
         response.headers = (*own, *response.headers) if response.headers else own
         self.respond(response)
+        try:
+            self._note(response, model, version, variant)
+        except Exception:  # the request is answered, and a full disk under the metrics must not answer it again
+            LOG.exception("request %s was answered, and could not be noted", self.request_id)
+
+    def _let_go(self) -> None:
+        self.answered = True
+        self.front.in_flight -= 1
+        self.front.held_bytes -= self.held_bytes
+
+    def _note(self, response: Response, model: str | None, version: int, variant: str) -> None:
+        front, request = self.front, self.request
         seconds = time.perf_counter() - self.began
         protocol = self.target.protocol if self.target is not None else ""
         front.metrics.answered(model or "", version, variant, protocol, response.status, seconds)
@@ -276,12 +364,28 @@ class _Exchange:
             len(request.body),
             len(response.body),
             seconds,
-            self.token,
+            request.token,
         )
         if front.tracing is not None:
             more = {"ct.model": model, "ct.version": version or None, "ct.request_id": self.request_id}
             name = f"{protocol} {model}" if model else protocol or request.method
             front.tracing.record(request, name, self.at, seconds, response.status, more)
+
+
+def _caught(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """The result or the error, as values: a future cannot hand on every exception, and a request would wait for ever."""
+    try:
+        return work(), None
+    except Exception as error:  # noqa: BLE001  whoever waits for it answers it
+        return None, error
+
+
+def _refuse_as_too_many(limit: int) -> NoReturn:
+    raise HttpError(429, f"{limit} requests are being answered already; try again", headers=RETRY_AFTER)
+
+
+def _refuse_as_compressed() -> NoReturn:
+    raise HttpError(415, "the body must not be compressed")
 
 
 def _table(about: Information, admin: Admin) -> list[tuple[str, Target]]:
@@ -292,7 +396,7 @@ def _table(about: Information, admin: Admin) -> list[tuple[str, Target]]:
         (f"{v1_model}:predict", Target(tfs, "POST", PREDICT, decode=tensorflow_serving.decode)),
         (f"{v1_model}/metadata", Target(tfs, "GET", READ, about.metadata)),
         (v1_model, Target(tfs, "GET", READ, about.status)),
-        (f"/v1/models/{MODEL}/history", Target(ct, "GET", READ, about.history)),
+        (f"/v1/models/{MODEL}/history", Target(ct, "GET", READ, about.history, waits=True)),
         (f"/v1/models/{MODEL}:rollback", Target(ct, "POST", ADMIN, admin.rollback, waits=True)),
         (f"{v2_model}/infer", Target(v2, "POST", PREDICT, decode=open_inference.decode)),
         (f"{v2_model}/ready", Target(v2, "GET", NONE, about.v2_ready)),
@@ -302,7 +406,8 @@ def _table(about: Information, admin: Admin) -> list[tuple[str, Target]]:
         ("/v2/repository/index", Target(v2, "POST", READ, about.index)),
         ("/v2/?", Target(v2, "GET", READ, about.server)),
         ("/invocations", Target(mlflow, "POST", PREDICT, decode=mlflow_scoring.decode)),
-        ("/ping", Target(mlflow, "GET", NONE, about.ready)),
+        ("/predict", Target(bentoml.PROTOCOL, "POST", PREDICT, decode=bentoml.decode)),
+        ("/ping|/health", Target(mlflow, "GET", NONE, about.ready)),
         ("/version", Target(mlflow, "GET", READ, about.version)),
         ("/livez", Target(ct, "GET", NONE, about.live)),
         ("/readyz", Target(ct, "GET", NONE, about.ready)),

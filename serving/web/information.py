@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ct import __version__
 from ct.rollout import ModelStore
 from serving.web import openapi
-from serving.web.messages import Response, json_response
+from serving.web.messages import VERSION_HEADER, Response, json_response
 from serving.web.protocols import open_inference, tensorflow_serving
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from serving.plane.version import LoadedVersion
     from serving.web.messages import Request
     from serving.web.routes import Target
-
-VERSION_HEADER = b"ct-model-version"
 
 
 class Information:

@@ -16,23 +16,32 @@ if TYPE_CHECKING:
     from serving.rows import Layout, Rows
 
 JSON = b"application/json"
+VERSION_HEADER = b"ct-model-version"
 Headers = list[tuple[bytes, bytes]]
 
 
 class Request:
-    """One request, its body whole. Header names are lower-case."""
+    """One request. Header names are lower-case; the body is there once it is whole."""
 
-    __slots__ = ("body", "client", "headers", "method", "path", "query", "token")
+    __slots__ = ("body", "client", "headers", "method", "parsed", "path", "query", "token")
 
-    def __init__(self, method: str, path: str, query: bytes, headers: Headers, body: bytes, client: str) -> None:
+    def __init__(self, method: str, path: str, query: bytes, headers: Headers, client: str, body: bytes = b"") -> None:
         self.method = method
         self.path = path
         self.query = query
         self.headers = headers
-        self.body = body
         self.client = client
+        self.body = body
+        self.parsed: dict[str, Any] | None = None
+        """The body's JSON, where it had to be read to find out which model is asked."""
         self.token: str | None = None
         """The name of the token it came with, once that has been checked."""
+
+    @property
+    def length(self) -> int:
+        """Bytes that the client says its body has; 0 when it does not say."""
+        given = self.header(b"content-length")
+        return int(given) if given is not None and given.isdigit() else 0
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header."""

@@ -1,25 +1,23 @@
-"""The OpenAPI description: every route, with each served model's own features, types and an example that works when pasted."""
+"""The OpenAPI description: every route, with each served model's own features, types and examples that work when pasted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ct import __version__
-from serving.rows import FLOAT32_MAX, INT64_MAX, INT64_MIN
-from serving.web.protocols import open_inference
+from serving.plane.data_plane import CHAMPION, LABELS
+from serving.web import openapi_bodies
+from serving.web.openapi_bodies import an_object
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from ct.contracts import Feature
     from serving.plane.table import ServedModel
-    from serving.plane.version import LoadedVersion
+    from serving.web.openapi_bodies import Body
 
-TYPES: dict[str, dict[str, Any]] = {
-    "string": {"type": "string"},
-    "float32": {"type": "number", "format": "float", "minimum": -FLOAT32_MAX, "maximum": FLOAT32_MAX},
-    "int64": {"type": "integer", "format": "int64", "minimum": INT64_MIN, "maximum": INT64_MAX},
-}
+    Json = dict[str, Any]
+    Paths = dict[str, dict[str, Json]]
+
 REASONS = {
     400: "The request is wrong; `error` names the row, the feature and what was expected.",
     401: "A token is needed, or this one is not valid.",
@@ -34,7 +32,13 @@ REASONS = {
     503: "Overloaded, or no prediction in time; see `Retry-After`.",
 }
 PREDICT_ERRORS = (400, 401, 403, 404, 408, 413, 415, 429, 500, 503)
-READ_ERRORS = (401, 403, 404)
+ADMIN_ERRORS = (400, 401, 403, 404, 408, 409, 413, 415, 429)
+READ_ERRORS = (401, 403)
+OF_MODEL_ERRORS = (*READ_ERRORS, 404)
+TOKEN: list[dict[str, list[str]]] = [{"token": []}]
+LARGEST_VERSION = 999_999_999
+"""serving.web.routes reads nine digits."""
+SERVER = "server"
 
 PAGE = b"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>ct: served models</title>
@@ -61,21 +65,14 @@ const authorize = (request) => {
 
 
 def describe(models: Mapping[str, ServedModel], *, needs_token: bool) -> dict[str, Any]:
-    """The description of what is served now, as JSON values."""
-    paths: dict[str, Any] = {}
-    schemas: dict[str, Any] = {"Error": _object({"error": {"type": "string"}}, ["error"], more=True)}
+    """The description of what is served now, as JSON values; routes on which models are asked are there once a model is."""
+    paths: Paths = {}
     for name, model in sorted(models.items()):
-        version = model.serving
-        schemas[_row_name(name)] = _row(version.layout.features, version.example)
-        paths.update(_of_model(name, version))
-    if len(models) == 1:
-        ((name, model),) = models.items()
-        paths["/invocations"] = {"post": _invocations(name, model.serving)}
-    paths["/readyz"] = {"get": _read("server", "Whether a model serves.", (503,))}
-    paths["/livez"] = {"get": _read("server", "Whether the process answers.", ())}
-    paths["/v2"] = {"get": _read("server", "Server metadata of the Open Inference Protocol.", (401, 403))}
-    components: dict[str, Any] = {"schemas": schemas}
-    document: dict[str, Any] = {
+        paths |= _of_model(name, model)
+    if models:
+        paths |= _of_every_model(models)
+    paths |= _of_server()
+    document = {
         "openapi": "3.1.0",
         "info": {
             "title": "ct: served models",
@@ -83,127 +80,105 @@ def describe(models: Mapping[str, ServedModel], *, needs_token: bool) -> dict[st
             "description": "The header `ct-model-version` of an answer says which version predicted it.",
         },
         "paths": paths,
-        "components": components,
-    }
-    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    if needs_token:
-        document["security"] = [{"token": []}]
-    return document
-
-
-def _of_model(name: str, version: LoadedVersion) -> dict[str, Any]:
-    v1, v2 = f"/v1/models/{name}", f"/v2/models/{name}"
-    history = _read(name, "What served when, who changed it and why.", READ_ERRORS)
-    return {
-        f"{v1}:predict": {"post": _tensorflow_serving(name, version)},
-        v1: {"get": _read(name, "Which versions are loaded (TensorFlow Serving).", READ_ERRORS)},
-        f"{v1}/metadata": {"get": _read(name, "The model's signature (TensorFlow Serving).", READ_ERRORS)},
-        f"{v1}/history": {"get": history},
-        f"{v1}:rollback": {"post": _rollback(name)},
-        f"{v2}/infer": {"post": _open_inference(name, version)},
-        v2: {"get": _read(name, "The model's metadata (Open Inference Protocol).", READ_ERRORS)},
-        f"{v2}/ready": {"get": _read(name, "Whether the model can be asked.", (404,))},
-    }
-
-
-def _tensorflow_serving(name: str, version: LoadedVersion) -> dict[str, Any]:
-    signature = {"signature_name": {"const": "serving_default"}}
-    rows = _object({"instances": _rows(name), **signature}, ["instances"])
-    features = version.layout.features
-    lists = {feature.name: {"type": "array", "minItems": 1, "items": TYPES[feature.dtype]} for feature in features}
-    columns = _object({"inputs": _object(lists, list(lists)), **signature}, ["inputs"])
-    answers = [_numbers("predictions"), _numbers("outputs")]
-    example = {"instances": [version.example]}
-    return _predict(
-        name, "Predict, in TensorFlow Serving's format.", {"oneOf": [rows, columns]}, example, {"oneOf": answers}
-    )
-
-
-def _open_inference(name: str, version: LoadedVersion) -> dict[str, Any]:
-    tensors = [
-        {
-            "name": feature.name,
-            "shape": [1],
-            "datatype": open_inference.DATATYPES[feature.dtype],
-            "data": [version.example[feature.name]],
-        }
-        for feature in version.layout.features
-    ]
-    tensor = _object(
-        {
-            "name": {"enum": [feature.name for feature in version.layout.features]},
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": 2},
-            "datatype": {"enum": sorted({"BYTES", "FP32", "INT64"})},
-            "data": {"type": "array"},
+        "components": {
+            "schemas": openapi_bodies.schemas(models),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
-        ["name", "shape", "datatype", "data"],
-        more=True,
-    )
-    schema = _object(
-        {"inputs": {"type": "array", "minItems": 1, "items": tensor}, "id": {"type": "string"}}, ["inputs"], more=True
-    )
-    answer = _object(
-        {"outputs": {"type": "array"}, "model_name": {"type": "string"}}, ["outputs", "model_name"], more=True
-    )
-    return _predict(name, "Predict, in the Open Inference Protocol v2.", schema, {"inputs": tensors}, answer)
-
-
-def _invocations(name: str, version: LoadedVersion) -> dict[str, Any]:
-    formats = [_object({key: _rows(name)}, [key]) for key in ("dataframe_records", "instances")]
-    split = _object({"columns": {"type": "array"}, "data": {"type": "array"}}, ["columns", "data"], more=True)
-    formats.append(_object({"dataframe_split": split}, ["dataframe_split"]))
-    example = {"dataframe_split": {"columns": list(version.example), "data": [list(version.example.values())]}}
-    return _predict(name, "Predict, in MLflow's format.", {"oneOf": formats}, example, _numbers("predictions"))
-
-
-def _rollback(name: str) -> dict[str, Any]:
-    body = _object({"to": {"type": "integer", "minimum": 1}, "reason": {"type": "string", "maxLength": 500}}, [])
-    operation = _operation(
-        name, "Let an earlier version serve, now. Needs a token with the scope `admin`.", (400, 401, 403, 404, 409)
-    )
-    operation["security"] = [{"token": []}]
-    operation["requestBody"] = {"content": {"application/json": {"schema": body}}}
-    return operation
-
-
-def _predict(name: str, summary: str, schema: dict[str, Any], example: Any, answer: dict[str, Any]) -> dict[str, Any]:
-    operation = _operation(name, summary, PREDICT_ERRORS)
-    operation["requestBody"] = {
-        "required": True,
-        "content": {"application/json": {"schema": schema, "example": example}},
     }
-    operation["responses"]["200"]["content"] = {"application/json": {"schema": answer}}
+    return {**document, "security": TOKEN} if needs_token else document
+
+
+def _of_model(name: str, model: ServedModel) -> Paths:
+    v1, v2 = f"/v1/models/{name}", f"/v2/models/{name}"
+    number = {"type": "integer", "minimum": 1, "maximum": LARGEST_VERSION}
+    no_part: tuple[str, list[Json], str] = "", [], ""
+    version = "/versions/{version}", [_parameter("version", "path", number, model.serving.version)], ", of one version"
+    label = "/labels/{label}", [_parameter("label", "path", {"enum": list(LABELS)}, CHAMPION)], ", of a label's version"
+    rows = openapi_bodies.tensorflow_serving(name, model.serving)
+    tensors = openapi_bodies.open_inference(model.serving)
+    paths: Paths = {}
+    for part, parameters, of in (no_part, version, label):
+        status = _operation(name, f"What is loaded{of} (TensorFlow Serving).", OF_MODEL_ERRORS, parameters)
+        signature = _operation(name, f"The model's signature{of} (TensorFlow Serving).", OF_MODEL_ERRORS, parameters)
+        predict = _predict(name, f"Predict, in TensorFlow Serving's format{of}.", rows, parameters)
+        paths |= {
+            f"{v1}{part}:predict": {"post": predict},
+            f"{v1}{part}": {"get": status},
+            f"{v1}{part}/metadata": {"get": signature},
+        }
+    paths[f"{v1}/history"] = {
+        "get": _operation(name, "What served when, who changed it and why.", (*OF_MODEL_ERRORS, 415, 429))
+    }
+    paths[f"{v1}:rollback"] = {"post": _rollback(name)}
+    for part, parameters, of in (no_part, version):
+        metadata = _operation(name, f"The model's metadata{of} (Open Inference Protocol).", OF_MODEL_ERRORS, parameters)
+        predict = _predict(name, f"Predict, in the Open Inference Protocol v2{of}.", tensors, parameters)
+        paths |= {
+            f"{v2}{part}/infer": {"post": predict},
+            f"{v2}{part}": {"get": metadata},
+            f"{v2}{part}/ready": {"get": _open(name, f"Whether the model can be asked{of}.", (404,), parameters)},
+        }
+    return paths
+
+
+def _of_every_model(models: Mapping[str, ServedModel]) -> Paths:
+    names = sorted(models)
+    named = _parameter("model", "query", {"enum": names}, names[0], required=len(names) > 1)
+    tag = names[0] if len(names) == 1 else "every model"
+    invocations = _predict(tag, "Predict, in MLflow's format.", openapi_bodies.mlflow(models), [named])
+    return {
+        "/invocations": {"post": invocations},
+        "/predict": {"post": _predict(tag, "Predict, in BentoML's format.", openapi_bodies.bentoml(models))},
+    }
+
+
+def _of_server() -> Paths:
+    ready = _open(SERVER, "Whether a model serves.", (503,))
+    live = _open(SERVER, "Whether the process answers.", ())
+    page = _open(SERVER, "This description, for people.", ())
+    return {
+        **{path: {"get": ready} for path in ("/readyz", "/v2/health/ready", "/ping", "/health")},
+        **{path: {"get": live} for path in ("/livez", "/v2/health/live")},
+        "/v2": {"get": _operation(SERVER, "Server metadata of the Open Inference Protocol.", READ_ERRORS)},
+        "/v2/repository/index": {
+            "post": _operation(SERVER, "Every loaded version of every model.", (*READ_ERRORS, 408, 413))
+        },
+        "/version": {"get": _operation(SERVER, "Which ct answers.", READ_ERRORS)},
+        "/metrics": {"get": _operation(SERVER, "Prometheus metrics.", READ_ERRORS)},
+        "/openapi.json": {"get": _operation(SERVER, "This description, for machines.", READ_ERRORS)},
+        **{path: {"get": page} for path in ("/docs", "/")},
+    }
+
+
+def _rollback(name: str) -> Json:
+    body = an_object({"to": {"type": "integer", "minimum": 1}, "reason": {"type": "string", "maxLength": 500}}, [])
+    summary = "Let an earlier version serve, now. Needs a token with the scope `admin`."
+    operation = _operation(name, summary, ADMIN_ERRORS)
+    return {**operation, "security": TOKEN, "requestBody": {"content": {"application/json": {"schema": body}}}}
+
+
+def _predict(tag: str, summary: str, body: Body, parameters: Sequence[Json] = ()) -> Json:
+    operation = _operation(tag, summary, PREDICT_ERRORS, parameters)
+    examples = {name: {"value": value} for name, value in body.examples.items()}
+    content: dict[str, Any] = {"application/json": {"schema": body.schema, "examples": examples}}
+    if body.csv is not None:
+        content["text/csv"] = {"schema": {"type": "string"}, "examples": {"csv": {"value": body.csv}}}
+    operation["requestBody"] = {"required": True, "content": content}
+    operation["responses"]["200"]["content"] = {"application/json": {"schema": body.answer}}
     return operation
 
 
-def _read(tag: str, summary: str, errors: tuple[int, ...]) -> dict[str, Any]:
-    return _operation(tag, summary, errors)
+def _open(tag: str, summary: str, errors: Sequence[int], parameters: Sequence[Json] = ()) -> Json:
+    """What everyone may ask, whoever else needs a token."""
+    return {**_operation(tag, summary, errors, parameters), "security": []}
 
 
-def _operation(tag: str, summary: str, errors: tuple[int, ...]) -> dict[str, Any]:
+def _operation(tag: str, summary: str, errors: Sequence[int], parameters: Sequence[Json] = ()) -> Json:
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     answers = {str(code): {"description": REASONS[code], "content": content} for code in errors}
-    return {"tags": [tag], "summary": summary, "responses": {"200": {"description": "Done."}, **answers}}
+    operation = {"tags": [tag], "summary": summary, "responses": {"200": {"description": "Done."}, **answers}}
+    return {**operation, "parameters": list(parameters)} if parameters else operation
 
 
-def _row(features: tuple[Feature, ...], example: dict[str, Any]) -> dict[str, Any]:
-    schema = _object(
-        {feature.name: TYPES[feature.dtype] for feature in features}, [feature.name for feature in features]
-    )
-    return {**schema, "examples": [example]}
-
-
-def _rows(name: str) -> dict[str, Any]:
-    return {"type": "array", "minItems": 1, "items": {"$ref": f"#/components/schemas/{_row_name(name)}"}}
-
-
-def _row_name(name: str) -> str:
-    return f"{name}_row"
-
-
-def _numbers(key: str) -> dict[str, Any]:
-    return _object({key: {"type": "array", "items": {"type": "number"}}}, [key])
-
-
-def _object(properties: dict[str, Any], required: list[str], *, more: bool = False) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": more}
+def _parameter(name: str, place: str, schema: dict[str, Any], example: Any, *, required: bool = True) -> Json:
+    return {"name": name, "in": place, "required": required, "schema": schema, "example": example}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PROTOCOL = "mlflow"
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 KEYS = (*FORMATS, "params")
+SPLIT_KEYS = ("columns", "data", "index")
 JSON_TYPE, CSV_TYPE = b"application/json", b"text/csv"
 
 
@@ -65,8 +67,9 @@ def error(status: int, message: str) -> dict[str, str]:
 def _from_split(value: Any, name: str, layout: Layout, max_rows: int) -> Rows:
     if type(value) is not dict or type(value.get("columns")) is not list:
         raise BadRequestError(f'"{name}" must be an object with "columns" and "data", as pandas writes it')
-    if unknown := value.keys() - {"columns", "data", "index"}:
-        raise BadRequestError(f'"{name}" has the unknown key "{short(min(unknown))}"')
+    unknown = next((key for key in value if key not in SPLIT_KEYS), None)
+    if unknown is not None:
+        raise BadRequestError(f'"{name}" has the unknown key "{short(unknown)}"')
     return from_table(layout, value["columns"], require_rows(value.get("data"), f"{name}.data", max_rows), name)
 
 
@@ -90,18 +93,18 @@ _READERS: dict[str, Callable[[Any, str, Layout, int], Rows]] = {
 
 
 def _from_csv(body: bytes, layout: Layout, max_rows: int) -> Rows:
-    """A header and a line a row; values are read as the features' types say."""
+    """A header and a line a row; values are read as the features' types say. Blank lines are passed over, as pandas does."""
     try:
         text = body.decode("utf-8-sig")
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        lines = filter(None, csv.reader(io.StringIO(text, newline=""), strict=True))
+        names, data = next(lines, []), list(islice(lines, max_rows))
+        limit_rows(len(data) + sum(1 for _ in lines), max_rows)
     except UnicodeDecodeError as error:
         raise BadRequestError(f"the body is not UTF-8: byte {error.start} is {body[error.start]:#04x}") from error
     except csv.Error as error:
         raise BadRequestError(f"the body is not CSV: {error}") from error
-    names, data = (lines[0], lines[1:]) if lines else ([], [])
     if not data:
         raise BadRequestError("the CSV must have a header and at least one row")
-    limit_rows(len(data), max_rows)
     types = {feature.name: feature.dtype for feature in layout.features}
     typed = [
         [_value(types.get(name), text) for name, text in zip(names, line, strict=False)]
@@ -114,6 +117,8 @@ def _from_csv(body: bytes, layout: Layout, max_rows: int) -> Rows:
 
 def _value(dtype: str | None, text: str) -> Any:
     """The number that a field writes; anything else stays text, and the check of types names it."""
+    if "_" in text or text.strip() != text or not text.isascii():
+        return text  # Python would read these as numbers too
     try:
         if dtype == "int64":
             return int(text)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from serving.rows import BadRequestError, from_columns, kind, short, wrong_names
+from serving.rows import OUTPUT, BadRequestError, from_columns, kind, short, wrong_names
 from serving.web.messages import JSON, Decoded, Encoded
 from serving.web.protocols.body import limit_rows, read_object
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from serving.web.messages import Request
 
 KEYS = ("inputs", "outputs", "id", "parameters")
-OUTPUT = "probability"
 JSON_LENGTH = b"inference-header-content-length"
 """Header: how many bytes of the body are JSON; tensors follow."""
+LENGTH_DIGITS = 10
 DATATYPES = {"string": "BYTES", "float32": "FP32", "int64": "INT64"}
 ACCEPTED: dict[str, dict[str, str | None]] = {
     "string": {"BYTES": None},
@@ -60,9 +60,8 @@ def decode(request: Request, layout: Layout, max_rows: int) -> Decoded:
         if name in columns:
             raise BadRequestError(f'inputs has the tensor "{short(name)}" more than once')
         if name not in types:
-            raise BadRequestError(
-                wrong_names("inputs", [other.get("name", "") for other in tensors if type(other) is dict], types)
-            )
+            named = dict.fromkeys(_name(other) for other in tensors)
+            raise BadRequestError(wrong_names("inputs", named, types))
         datatype, count = _datatype(tensor, types[name]), _count(tensor)
         limit_rows(count, max_rows)
         columns[name], tail = _values(tensor, datatype, types[name], count, tail)
@@ -91,7 +90,7 @@ def _split(request: Request) -> tuple[bytes, bytes]:
     length = request.header(JSON_LENGTH)
     if length is None:
         return request.body, b""
-    if not length.isdigit() or int(length) > len(request.body):
+    if not length.isdigit() or len(length) > LENGTH_DIGITS or int(length) > len(request.body):
         raise BadRequestError(f'the header "{JSON_LENGTH.decode()}" must be a number of bytes that the body has')
     return request.body[: int(length)], request.body[int(length) :]
 
@@ -135,8 +134,7 @@ def _count(tensor: dict[str, Any]) -> int:
 def _values(tensor: dict[str, Any], datatype: str, dtype: str, count: int, tail: bytes) -> tuple[list[Any], bytes]:
     """The tensor's values, from its own JSON or from the front of the bytes that follow; and the bytes left."""
     name = tensor["name"]
-    parameters = tensor.get("parameters") or {}
-    size = parameters.get("binary_data_size") if type(parameters) is dict else None
+    size = _parameters(tensor).get("binary_data_size")
     if size is None:
         data = tensor.get("data")
         if type(data) is not list:
@@ -178,7 +176,7 @@ def _from_bytes(name: str, data: bytes, numpy_type: str | None) -> list[Any]:
 
 
 def _wants_binary(payload: dict[str, Any]) -> bool:
-    """Whether the answer's tensor shall be bytes: said for the output, or for all outputs."""
+    """Whether the answer's tensor shall be bytes: said for the output, or else for all outputs."""
     outputs = payload.get("outputs") or []
     if type(outputs) is not list:
         raise BadRequestError(f'"outputs" must be a list, not {kind(outputs)}')
@@ -186,11 +184,15 @@ def _wants_binary(payload: dict[str, Any]) -> bool:
         if type(output) is not dict or output.get("name") != OUTPUT:
             asked = output.get("name") if type(output) is dict else output
             raise BadRequestError(f'the model has one output, "{OUTPUT}", and not {kind(asked)}')
-    parameters = payload.get("parameters") or {}
-    asked = [output.get("parameters") or {} for output in outputs] or [parameters]
-    return any(
-        type(one) is dict and bool(one.get("binary_data", one.get("binary_data_output", False))) for one in asked
-    )
+    by_default = bool(_parameters(payload).get("binary_data_output", False))
+    return any(bool(_parameters(output).get("binary_data", by_default)) for output in outputs or [{}])
+
+
+def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
+    given = holder.get("parameters") or {}
+    if type(given) is not dict:
+        raise BadRequestError(f'"parameters" must be an object, not {kind(given)}')
+    return given
 
 
 def _encode(given_id: str, binary: bool, predictions: np.ndarray[Any, Any], version: LoadedVersion) -> Encoded:  # noqa: FBT001  bound by partial

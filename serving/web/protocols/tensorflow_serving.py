@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from serving.rows import BadRequestError, from_columns, from_objects
+from serving.rows import OUTPUT, SIGNATURE, BadRequestError, from_columns, from_objects
 from serving.web.messages import Decoded, Encoded
 from serving.web.protocols.body import limit_columns, read_object, require_rows
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from serving.web.messages import Request
 
 KEYS = ("instances", "inputs", "signature_name")
-SIGNATURE = "serving_default"
 DTYPES = {"string": "DT_STRING", "float32": "DT_FLOAT", "int64": "DT_INT64"}
 
 
@@ -54,7 +53,7 @@ def metadata(version: LoadedVersion) -> dict[str, Any]:
         feature.name: {"dtype": DTYPES[feature.dtype], "tensor_shape": shape, "name": feature.name}
         for feature in version.layout.features
     }
-    outputs = {"probability": {"dtype": "DT_FLOAT", "tensor_shape": shape, "name": "probability"}}
+    outputs = {OUTPUT: {"dtype": "DT_FLOAT", "tensor_shape": shape, "name": OUTPUT}}
     signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
     return {
         "model_spec": {"name": version.manifest.name, "signature_name": "", "version": str(version.version)},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from serving_process import roll_out, serving, stage
+from serving_process import await_true, roll_out, serving, stage
 
 from ct.home import Home
 from ct.rollout import ModelStore
@@ -36,7 +36,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def store(served: Served) -> ModelStore:
-    """The process's store; version 2 serves as each test begins."""
+    """The process's store; version 2 serves and 1 is warm as each test begins."""
     store = ModelStore(served.home, "trips")
     desired = store.desired()
     assert desired is not None
@@ -44,6 +44,8 @@ def store(served: Served) -> ModelStore:
         if desired.version == 2:
             roll_out(store, 1)
         roll_out(store, 2)
+    # Warm versions come after the swap.
+    await_true(lambda: all({1, 2} <= set(worker.loaded) for worker in store.live_workers()), 20)
     return store
 
 

@@ -189,6 +189,7 @@ def serving(
         settings |= {"serving_tls_certificate": tls[0], "serving_tls_key": tls[1]}
         verify = ssl.create_default_context(cafile=str(tls[0]))
     environment = {**os.environ, "CT_HOME": str(home.root), "BENTOML_DO_NOT_TRACK": "True", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment["BENTOML_HOME"] = str(home.run / "bentoml")
     environment |= variables or {}
     environment |= {f"CT_{name.upper()}": str(value) for name, value in settings.items()}
     with (home.logs / "serving.log").open("wb") as log:

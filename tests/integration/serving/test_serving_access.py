@@ -127,6 +127,7 @@ def bearer(secret: str) -> dict[str, str]:
         ("GET", "/v1/models/trips", {"read", "admin"}),
         ("GET", "/openapi.json", {"read", "admin"}),
         ("GET", "/metrics", {"read", "admin"}),
+        ("GET", "/schema.json", {"predict", "read", "admin"}),
         ("GET", "/v1/models/trips/history", {"read", "admin"}),
         ("POST", "/v1/models/trips:rollback", {"admin"}),
         ("GET", "/livez", {"nobody", "predict", "read", "admin"}),
@@ -214,7 +215,7 @@ def test_what_is_more_than_there_is_room_for_is_told_to_come_again(
     for thread in threads:
         thread.join()
     roll_out(store, 1)
-    assert {answer.status_code for answer in got} == {200, refused}
+    assert {200, refused} <= {answer.status_code for answer in got} <= {200, 429, 503}
     for answer in got:
         if answer.status_code != 200:
             assert answer.headers["retry-after"] == "1"

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
+import tensorflow as tf
 from serving_process import (
     FEATURES,
     ROW,
@@ -18,11 +19,11 @@ from serving_process import (
     predict,
     roll_back,
     roll_out,
-    stage,
 )
 
 from ct.contracts import Feature
 from ct.errors import RolloutError
+from ct.rollout import tree_sha256
 from serving.logs.prediction_log import read
 
 if TYPE_CHECKING:
@@ -126,21 +127,41 @@ def test_a_shadow_predicts_the_same_rows_and_nobody_sees_it(
     end(store)
 
 
+def stage_with_another_feature(store: ModelStore, folder: Path, version: int) -> None:
+    """A version that loads and predicts what it did offline, from a distance in whole miles."""
+    module = tf.Module()
+
+    @tf.function
+    def predict(carrier: tf.Tensor, distance: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probability": tf.cast(distance + tf.cast(tf.strings.length(carrier), tf.int64), tf.float32) / 100}
+
+    column = (tf.TensorSpec([None], tf.string, "carrier"), tf.TensorSpec([None], tf.int64, "distance"))
+    saved_model = folder / "other"
+    tf.saved_model.save(module, str(saved_model), {"serving_default": predict.get_concrete_function(*column)})
+    manifest = store.manifest(3).model_copy(
+        update={
+            "version": version,
+            "features": (*FEATURES[:1], Feature(name="distance", dtype="int64")),
+            "saved_model_sha256": tree_sha256(saved_model),
+        }
+    )
+    store.stage(saved_model, manifest, {"instances": [{"carrier": "UA", "distance": 8}], "predictions": [0.1]})
+
+
 def test_a_version_with_other_features_cannot_be_a_canary_or_shadow(
     client: httpx.Client, store: ModelStore, tmp_path: Path
 ) -> None:
-    """It could not answer the same requests; what served serves on, and nothing else is left of it."""
-    other = (*FEATURES[:1], Feature(name="distance", dtype="int64"))
-    stage(store, tmp_path, 6, 0.6)
-    manifest = store.manifest(6).model_copy(update={"features": other})
-    (store.version_path(6) / "manifest.json").write_text(manifest.model_dump_json())
+    """It could not answer the same requests; what served serves on, and nothing else is left of it. Alone it can serve."""
+    stage_with_another_feature(store, tmp_path, 6)
     for begin in (lambda: begin_canary(store, 6, 0.1, "header:ct-key"), lambda: begin_shadow(store, 6)):
-        with pytest.raises(RolloutError, match=r"was not taken|features"):
+        with pytest.raises(RolloutError, match=r"was not taken.*takes other features than version 2"):
             begin()
     assert predict(client).headers["ct-model-version"] == "2"
     desired = store.desired()
     assert desired is not None
     assert (desired.canary, desired.shadow) == (None, None)
+    roll_out(store, 6)
+    assert predict(client, instances=[{"carrier": "UA", "distance": 8}]).json() == {"predictions": [pytest.approx(0.1)]}
 
 
 def test_a_full_rollout_ends_what_runs_beside(client: httpx.Client, store: ModelStore) -> None:

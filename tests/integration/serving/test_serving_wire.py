@@ -191,17 +191,3 @@ def test_a_client_that_goes_away_harms_nobody(served: Served, client: httpx.Clie
             with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
                 connection.sendall(sent)
     assert predict(client).json() == {"predictions": [0.4]}
-
-
-def test_head_of_a_get_is_refused_without_a_body(served: Served, store: ModelStore) -> None:
-    """A HEAD's answer has no body, else the connection would be out of step."""
-    assert store.name == "trips"
-    sent = request(b"", path="/livez", method="HEAD") + request(b"", path="/livez", method="GET")
-    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
-        connection.sendall(sent)
-        with connection.makefile("rb") as reader:
-            lines = []
-            while (line := reader.readline()) != b"\r\n":
-                lines.append(line)
-            assert b" 405 " in lines[0]
-            assert reader.readline().startswith(b"HTTP/1.1 200")

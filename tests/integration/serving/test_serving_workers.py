@@ -73,6 +73,8 @@ def _killing_a_worker_loses_its_requests_in_flight_only(two: Served, store: Mode
 
 def _a_stop_answers_what_is_in_flight(two: Served) -> None:
     """Whatever was sent on a connection that a worker has is answered, and the answer closes the connection."""
+    store = ModelStore(two.home, "trips")
+    await_true(lambda: all(SLOW in worker.loaded for worker in store.live_workers()), 60, two)
     with contextlib.ExitStack() as stack:
         connections = [
             stack.enter_context(socket.create_connection(("127.0.0.1", two.port), 20)) for _ in range(THREADS)

@@ -84,7 +84,9 @@ def test_serving_speaks_tls_when_told_to(tmp_path: Path) -> None:
     """Command, address and health check change together."""
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     serving = _by_name(serving_tls_certificate=certificate, serving_tls_key=key)["serving"]
-    assert serving.command[-4:] == ("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key))
+    tls = serving.command[serving.command.index("--ssl-certfile") :]
+    assert tls[:4] == ("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key))
+    assert "AESGCM" in tls[tls.index("--ssl-ciphers") + 1]
     assert serving.address is not None
     assert serving.address.startswith("https://")
     assert isinstance(serving.check, HttpCheck)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from rollout_parts import NOW, Registry, answering, roll_back, roll_out, stage, 
 from ct.contracts import Change, DesiredState
 from ct.errors import RolloutError, UnknownVersionError
 from ct.home import Home
-from ct.rollout import announce_worker, apply, plan_rollout
+from ct.rollout import announce_worker, apply, plan_rollout, tree_sha256
 from ct.rollout.steps import AwaitWorkers, Desire, PointChampion, Remember
 
 if TYPE_CHECKING:
@@ -197,3 +198,28 @@ def test_an_unreadable_manifest_is_an_unknown_version(store: ModelStore) -> None
     (store.version_path(2) / "manifest.json").write_text(json.dumps({"version": 2}))
     with pytest.raises(UnknownVersionError, match=r"cannot be read.*Nothing serves yet"):
         store.manifest(2)
+
+
+def test_a_desired_state_or_manifest_that_is_no_text_is_a_message(store: ModelStore) -> None:
+    """Bytes that are no UTF-8, and a file that cannot be opened, are ct's own errors, with the file in the message."""
+    roll_out(store, 1)
+    (store.version_path(2) / "manifest.json").write_bytes(b"\xff")
+    with pytest.raises(UnknownVersionError, match="cannot be read"):
+        store.manifest(2)
+    (store.root / "desired.json").write_bytes(b"\xff")
+    with pytest.raises(RolloutError, match=r"desired\.json cannot be read \(1 problems\)"):
+        store.desired()
+    (store.root / "desired.json").unlink()
+    (store.root / "desired.json").mkdir()
+    with pytest.raises(RolloutError, match=r"desired\.json cannot be read \(Is a directory\)"):
+        store.desired()
+
+
+def test_a_tree_is_hashed_over_paths_sizes_and_bytes(tmp_path: Path) -> None:
+    """The hash that manifests carry, also of a file that is read in several pieces."""
+    big = bytes(range(256)) * 10_000
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "big").write_bytes(big)
+    (tmp_path / "a").write_bytes(b"small")
+    expected = hashlib.sha256(b"a\x005\x00small" + b"b/big\x002560000\x00" + big).hexdigest()
+    assert tree_sha256(tmp_path) == expected

@@ -29,7 +29,7 @@ CSV = b'weekday,carrier,distance\r\n3,UA,1.5\r\n-4,"A,A",2\r\n'
 def decode(body: bytes, content_type: bytes | None = b"application/json", max_rows: int = 100) -> Decoded:
     """Read a body."""
     headers = [(b"content-type", content_type)] if content_type else []
-    return mlflow_scoring.decode(Request("POST", "/invocations", b"", headers, body, ""), LAYOUT, max_rows)
+    return mlflow_scoring.decode(Request("POST", "/invocations", b"", headers, "", body), LAYOUT, max_rows)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,12 @@ def test_csv_is_read_by_the_features_types() -> None:
     assert decode(CSV, b"text/csv; charset=utf-8").rows.columns() == COLUMNS
     assert decode(b"\xef\xbb\xbf" + CSV, b"text/csv").rows.columns() == COLUMNS
     assert decode(json.dumps({"inputs": COLUMNS}).encode(), None).rows.count == 2
+
+
+def test_blank_lines_of_csv_are_passed_over() -> None:
+    """Before the header, between rows and at the end; they count for no row."""
+    blank = b"\r\n" + CSV.replace(b"\r\n", b"\r\n\r\n") + b"\n\n"
+    assert decode(blank, b"text/csv", max_rows=2).rows.columns() == COLUMNS
 
 
 @pytest.mark.parametrize(
@@ -81,6 +87,16 @@ def test_csv_is_read_by_the_features_types() -> None:
         (b"carrier,distance,weekday\nUA,far,1\n", b"text/csv", '"distance" must be a finite number of 32 bits'),
         (b"carrier,distance,weekday\nUA,nan,1\n", b"text/csv", '"distance" must be a finite number of 32 bits'),
         (b"carrier,distance,weekday\nUA,1,1.5\n", b"text/csv", '"weekday" must be a whole number of 64 bits'),
+        (b"carrier,distance,weekday\nUA,1,1_000\n", b"text/csv", 'not the string "1_000"'),
+        (b"carrier,distance,weekday\nUA,1_0.5,1\n", b"text/csv", 'not the string "1_0.5"'),
+        (b"carrier,distance,weekday\nUA, 1.5,1\n", b"text/csv", 'not the string " 1.5"'),
+        ("carrier,distance,weekday\nUA,1,\u0663\n".encode(), b"text/csv", 'not the string "\u0663"'),
+        (b'{"dataframe_split": {"columns": [1, "1"], "data": [[1, 2]]}}', b"application/json", '"1" more than once'),
+        (
+            b'{"dataframe_split": {"columns": ["a", {}], "data": [[1, 2]]}}',
+            b"application/json",
+            "column 1 must be named by a string, not an object",
+        ),
         (b"carrier,distance,weekday\nUA,1,%d\n" % 10**400, b"text/csv", '"weekday" must be a whole number of 64 bits'),
         (b'carrier,distance,weekday\n"UA,1,1\n', b"text/csv", "not CSV"),
         (b"carrier\n\xff\n", b"text/csv", "not UTF-8"),

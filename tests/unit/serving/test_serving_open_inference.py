@@ -33,7 +33,7 @@ def decode(payload: Any, tail: bytes = b"", *, head_length: bytes | None = None,
     head = json.dumps(payload).encode()
     length = str(len(head)).encode() if head_length is None else head_length
     headers = [(open_inference.JSON_LENGTH, length)] if tail or head_length is not None else []
-    return open_inference.decode(Request("POST", "/", b"", headers, head + tail, ""), LAYOUT, max_rows)
+    return open_inference.decode(Request("POST", "/", b"", headers, "", head + tail), LAYOUT, max_rows)
 
 
 def binary(tensor: dict[str, Any], data: bytes) -> dict[str, Any]:
@@ -73,6 +73,26 @@ def test_binary_tensors_become_the_same_rows() -> None:
 
 
 @pytest.mark.parametrize(
+    ("for_all", "of_output", "binary"),
+    [
+        ({"binary_data_output": True}, {}, True),
+        ({"binary_data_output": True}, {"binary_data": False}, False),
+        ({"binary_data_output": False}, {"binary_data": True}, True),
+        ({}, {"binary_data": True}, True),
+        ({}, {}, False),
+    ],
+)
+def test_an_output_is_binary_as_it_says_or_as_is_said_for_all(
+    for_all: dict[str, bool], of_output: dict[str, bool], *, binary: bool
+) -> None:
+    """As Triton's extension has it."""
+    outputs = [{"name": "probability", "parameters": of_output}]
+    decoded = decode({"inputs": [CARRIER, DISTANCE, WEEKDAY], "parameters": for_all, "outputs": outputs})
+    encoded = decoded.encode(np.array([0.25, 0.5], np.float32), VERSION)
+    assert (encoded.content_type == b"application/octet-stream") is binary
+
+
+@pytest.mark.parametrize(
     ("payload", "message"),
     [
         ({}, '"inputs" must be a list with a tensor a feature'),
@@ -82,6 +102,8 @@ def test_binary_tensors_become_the_same_rows() -> None:
         ({"inputs": [CARRIER, DISTANCE]}, 'inputs lacks "weekday"'),
         ({"inputs": [CARRIER, CARRIER]}, '"carrier" more than once'),
         ({"inputs": [{**CARRIER, "name": "carier"}]}, 'unknown feature "carier"; did you mean "carrier"?'),
+        ({"inputs": [{**CARRIER, "name": "carier"}, {**CARRIER, "name": 5}]}, "must be an object with name, shape"),
+        ({"inputs": [{**CARRIER, "name": "carier"}, {**CARRIER, "name": []}]}, "must be an object with name, shape"),
         (
             {"inputs": [{**CARRIER, "datatype": "FP32"}]},
             'input "carrier": datatype must be BYTES, not the string "FP32"',
@@ -98,6 +120,7 @@ def test_binary_tensors_become_the_same_rows() -> None:
         ({"inputs": [CARRIER, DISTANCE, WEEKDAY], "id": 1}, '"id" must be a string'),
         ({"inputs": [CARRIER, DISTANCE, WEEKDAY], "outputs": [{"name": "logits"}]}, 'one output, "probability"'),
         ({"inputs": [{**CARRIER, "parameters": {"binary_data_size": 8}}]}, "a number of bytes that the body has"),
+        ({"inputs": [{**CARRIER, "parameters": [8]}]}, '"parameters" must be an object, not a list'),
     ],
 )
 def test_a_wrong_body_is_refused_with_the_tensor_and_what_was_expected(payload: Any, message: str) -> None:
@@ -125,7 +148,7 @@ def test_wrong_bytes_are_refused(data: bytes, tensor: dict[str, Any], message: s
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("length", [b"9999999", b"-1", b"x"])
+@pytest.mark.parametrize("length", [b"9999999", b"-1", b"x", b"", b"9" * 5000])
 def test_a_length_of_json_that_the_body_has_not_is_refused(length: bytes) -> None:
     """It must be a number of bytes."""
     with pytest.raises(BadRequestError, match="inference-header-content-length"):

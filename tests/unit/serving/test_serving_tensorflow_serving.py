@@ -26,7 +26,7 @@ VERSION: Any = None
 
 def decode(body: bytes, max_rows: int = 100) -> Decoded:
     """Read a body."""
-    request = Request("POST", "/v1/models/trips:predict", b"", [], body, "")
+    request = Request("POST", "/v1/models/trips:predict", b"", [], "", body)
     return tensorflow_serving.decode(request, LAYOUT, max_rows)
 
 
