@@ -9,7 +9,7 @@ SERVING := .venv-serving/bin/python
 UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup lock lint format test test-unit test-integration test-acceptance demo clean
+.PHONY: help setup lock lint format test test-unit test-integration test-acceptance demo bench-serving clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ test-integration: ## tests with the real Airflow, MLflow, TFX and BentoML, one a
 test-acceptance: ## the whole story on small spans, and what must survive
 	$(CONTROL) -m pytest tests/acceptance
 
+bench-serving: setup ## our serving and its peers side by side, and rollbacks under load; some 6 minutes after a first set-up
+	@$(CONTROL) -m bench.serving
+
 lint: setup ## ruff, mypy and the rooms' import contracts
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -52,6 +55,9 @@ lock: ## compile requirements/*.in to hashed pins
 	$(COMPILE) --python-version 3.10 --override requirements/training.overrides requirements/training.in -o requirements/training.txt
 	$(COMPILE) --python-version 3.11 requirements/serving.in -o requirements/serving.txt
 	$(COMPILE) --python-version 3.11 requirements/uv.in -o requirements/uv.txt
+	for peer in bentoml mlserver mlflow; do \
+	  $(COMPILE) --python-version 3.11 bench/requirements/$$peer.in -o bench/requirements/$$peer.txt; \
+	done
 
-clean: ## remove the environments and the demo's home; your .ct stays
-	rm -rf .venv .venv-training .venv-serving .uv .ct-demo demo-out
+clean: ## remove the environments, the demo's home and the benchmarks' files; your .ct stays
+	rm -rf .venv .venv-training .venv-serving .uv .bench .ct-demo demo-out

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     """Set all planes up, or with the argument `uv` only uv; 0 when that is done."""
     TOOLS.mkdir(exist_ok=True)
     try:
-        with _alone():
+        with alone():
             install_uv()
             if arguments != ["uv"]:
                 install_planes()
@@ -64,15 +64,15 @@ def install_uv() -> None:
     """The pinned uv, into a folder of the project's own."""
     pins = REQUIREMENTS / "uv.txt"
     stamp = TOOLS / "stamp"
-    wanted = _digest(pins)
-    if _runs(UV) and _read(stamp) == wanted:
+    wanted = digest(pins)
+    if _runs(UV) and read(stamp) == wanted:
         return
     print("uv: fetching", flush=True)
     stamp.unlink(missing_ok=True)
     shutil.rmtree(TOOLS / "bin", ignore_errors=True)
     command = [*_pip(), "install", "--quiet", "--upgrade", "--require-hashes", "--only-binary", ":all:"]
-    _run([*command, "--target", str(TOOLS), "--requirement", str(pins)], "uv")
-    _write(stamp, wanted)
+    run([*command, "--target", str(TOOLS), "--requirement", str(pins)], "uv")
+    write(stamp, wanted)
 
 
 def install_planes() -> None:
@@ -92,8 +92,8 @@ def install_planes() -> None:
         (folder / STAMP).unlink(missing_ok=True)
         if rebuild:
             _build(plane, folder, interpreters[version])
-        _run([*_into(folder), "--no-build-isolation", "--editable", str(PROJECT)], plane)
-        _write(folder / STAMP, json.dumps(_wanted(plane, version)))
+        run([*into(folder), "--no-build-isolation", "--editable", str(PROJECT)], plane)
+        write(folder / STAMP, json.dumps(_wanted(plane, version)))
         print(f"{plane}: ready after {time.monotonic() - began:.0f} s", flush=True)
 
 
@@ -133,17 +133,18 @@ def find_python(version: str) -> str | None:
         f"/usr/bin/python{version}",
         f"/usr/local/bin/python{version}",
     ]
-    return next((each for each in candidates if each and _version_of(each) == version), None)
+    return next((each for each in candidates if each and version_of(each) == version), None)
 
 
 def _build(plane: str, folder: Path, interpreter: str) -> None:
     """The environment with exactly its pins, and bytecode for them."""
-    _run([str(UV), "venv", "--quiet", "--clear", "--no-project", "--python", interpreter, str(folder)], plane)
+    run([str(UV), "venv", "--quiet", "--clear", "--no-project", "--python", interpreter, str(folder)], plane)
     pins = str(REQUIREMENTS / f"{plane}.txt")
-    _run([*_into(folder), "--compile-bytecode", "--require-hashes", "--requirement", pins], plane)
+    run([*into(folder), "--compile-bytecode", "--require-hashes", "--requirement", pins], plane)
 
 
-def _into(folder: Path) -> list[str]:
+def into(folder: Path) -> list[str]:
+    """The command that installs into an environment."""
     return [str(UV), "pip", "install", "--quiet", "--no-deps", "--python", str(folder / "bin" / "python")]
 
 
@@ -151,23 +152,24 @@ def _is_current(plane: str, folder: Path, version: str, but_for: tuple[str, ...]
     """True when the stamp says what is wanted now and the environment's interpreter is still there."""
     wanted = _wanted(plane, version)
     try:
-        made_from = json.loads(_read(folder / STAMP))
+        made_from = json.loads(read(folder / STAMP))
     except ValueError:
         return False
     same = all(made_from.get(key) == value for key, value in wanted.items() if key not in but_for)
-    return same and _version_of(str(folder / "bin" / "python")) == version
+    return same and version_of(str(folder / "bin" / "python")) == version
 
 
 def _wanted(plane: str, version: str) -> dict[str, str]:
     return {
-        "pins": _digest(REQUIREMENTS / f"{plane}.txt"),
+        "pins": digest(REQUIREMENTS / f"{plane}.txt"),
         "python": version,
         "project": str(PROJECT),  # scripts of an environment hold its path
-        "pyproject": _digest(PROJECT / "pyproject.toml"),
+        "pyproject": digest(PROJECT / "pyproject.toml"),
     }
 
 
-def _version_of(python: str) -> str | None:
+def version_of(python: str) -> str | None:
+    """What an interpreter says of itself; None when it does not run."""
     question = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
         answer = subprocess.run([python, "-c", question], capture_output=True, text=True, check=False, timeout=30)
@@ -197,7 +199,12 @@ def _runs(*command: str | Path) -> bool:
         return False
 
 
-def _run(command: list[str], log_name: str) -> None:
+def run(command: list[str], log_name: str) -> None:
+    """Run a step of the set-up.
+
+    Raises:
+        SetupError: it failed; the message ends with the end of its log.
+    """
     log = _log(log_name)
     with log.open("a") as file:
         done = subprocess.run(
@@ -232,7 +239,7 @@ def _index_of_pip() -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """One set-up at a time; the lock goes with the process that holds it."""
     with (TOOLS / "lock").open("w") as lock:
         try:
@@ -251,7 +258,8 @@ def _log(name: str) -> Path:
     return TOOLS / f"{name}.log"
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The hash of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -259,11 +267,12 @@ def _count(plane: str) -> int:
     return sum("==" in line for line in (REQUIREMENTS / f"{plane}.txt").read_text().splitlines())
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """A file's text; empty when there is none."""
     return path.read_text() if path.exists() else ""
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """In one step: a stamp that is there is whole."""
     unfinished = path.with_name(f"{path.name}.tmp")
     unfinished.write_text(text)

@@ -136,7 +136,6 @@ def test_the_sample_is_the_share_of_any_kind_of_id_and_the_same_in_every_worker(
     assert chosen == [request_id for request_id in ids if other.wants(request_id)]
 
 
-
 def test_a_share_of_nothing_keeps_nothing_and_of_one_everything(home: Home) -> None:
     """The ends of the setting mean what they say, and any text is an id."""
     assert not any(map(log(home, share=0.0).wants, ("", "a", "ü", "\ud800")))

@@ -49,7 +49,7 @@ class Project:
         (root / "pyproject.toml").write_text("[project]\n")
         self.uv = root / ".uv" / "bin" / "uv"
         self.executable(self.uv, UV)
-        (root / ".uv" / "stamp").write_text(self.module().__dict__["_digest"](root / "requirements" / "uv.txt"))
+        (root / ".uv" / "stamp").write_text(self.module().__dict__["digest"](root / "requirements" / "uv.txt"))
         self.pythons = {version: self.python(version) for version in ("3.10", "3.11")}
 
     def module(self) -> ModuleType:

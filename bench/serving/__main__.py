@@ -1,0 +1,149 @@
+"""`python -m bench.serving`: set up what is missing, measure, print the tables and write results/serving.json."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+import httpx
+import psutil
+
+from bench.serving import alone, bodies, environments, flips, limit, model, process, report, servers, turns
+from bench.serving.errors import BenchError
+from bench.serving.places import BENCH, RESULTS, RUN
+from bench.serving.report import Measured
+from bench.serving.vegeta import Vegeta
+from ct.errors import CTError
+from ct.home import Home, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+ROUNDS, SECONDS, FLIPS = 5, 5, 100
+QUICK_ROUNDS, QUICK_SECONDS, QUICK_FLIPS = 1, 2, 20
+QUICK_RESULTS = BENCH / "quick.json"
+BUSY_LOOK_S, BUSY_PERCENT = 1.0, 10.0
+"""How long the machine is looked at beforehand, and the use of its processors above which it is called busy."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do all of it; 0 when every measurement was made, whatever it says."""
+    asked = _parse(arguments)
+    began = time.monotonic()
+    BENCH.mkdir(exist_ok=True)
+    signal.signal(signal.SIGTERM, _end)
+
+    def say(line: str) -> None:
+        click.echo(f"[{time.monotonic() - began:4.0f} s] {line}")
+
+    try:
+        with _alone():
+            result = report.as_json(_measure(asked, say))
+    except (BenchError, CTError, httpx.HTTPError, subprocess.TimeoutExpired) as error:
+        click.echo(f"The benchmark stopped: {error}\nLogs are in {RUN}.", err=True)
+        return 1
+    except KeyboardInterrupt:
+        click.echo("The benchmark was interrupted; what it had started is ended, and no result was written.", err=True)
+        return 130
+    write_atomically(asked.out, json.dumps(result, indent=2) + "\n")
+    report.print_tables(result)
+    click.echo(f"written to {asked.out}")
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.serving", description="See docs/benchmarks.md.")
+    parser.add_argument("--rounds", type=int, help=f"turns of each server, by default {ROUNDS}")
+    parser.add_argument("--seconds", type=int, help=f"length of a turn, by default {SECONDS}")
+    parser.add_argument("--flips", type=int, help=f"rollbacks under load, by default {FLIPS}")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"{QUICK_ROUNDS} round of {QUICK_SECONDS} s and {QUICK_FLIPS} rollbacks, to see that all of it runs; "
+        "writes .bench/quick.json",
+    )
+    parser.add_argument("--out", type=Path, help="where the JSON goes, by default bench/results/serving.json")
+    asked = parser.parse_args(arguments)
+    asked.rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
+    asked.seconds = asked.seconds or (QUICK_SECONDS if asked.quick else SECONDS)
+    asked.flips = asked.flips or (QUICK_FLIPS if asked.quick else FLIPS)
+    asked.out = (asked.out or (QUICK_RESULTS if asked.quick else RESULTS)).resolve()
+    if min(asked.rounds, asked.seconds, asked.flips) < 1:
+        parser.error("--rounds, --seconds and --flips must be at least 1")
+    return asked
+
+
+def _measure(asked: argparse.Namespace, say: Callable[[str], None]) -> Measured:
+    busy_percent = psutil.cpu_percent(BUSY_LOOK_S)
+    if busy_percent > BUSY_PERCENT:
+        say(f"other processes use {busy_percent:.0f} % of this machine: what is measured now is worse than it could be")
+    environments.install_peers(say)
+    wrk, vegeta_program = environments.wrk(say), environments.vegeta(say)
+    trained = model.trained(say)
+    left = process.end_leftovers()
+    if left:
+        say(f"ended {left} processes that an interrupted benchmark had left")
+    shutil.rmtree(RUN, ignore_errors=True)
+    RUN.mkdir()
+    home = Home(RUN / "home").create()
+    store = model.stage(trained, home)
+    vegeta = Vegeta(vegeta_program, RUN)
+    with ExitStack() as cleanup:
+        contestants = []
+        for server in (servers.ours(home), *servers.peers(trained, RUN)):
+            say(f"starting {server.name}")
+            launched = server.launch(RUN, trained)
+            cleanup.callback(launched.end)
+            launched.pause()
+            features, rows = trained.manifest().features, trained.examples()["instances"]
+            lines = bodies.write(RUN / f"{server.name}.lines", server.body, features, rows)
+            contestants.append(turns.Contestant(server.name, launched, server.url, lines))
+        direct = cleanup.enter_context(limit.direct(trained, RUN))
+        compared = turns.take_turns(contestants, direct, wrk=wrk, rounds=asked.rounds, seconds=asked.seconds, say=say)
+        ours, peak = contestants[0], compared.a_second(servers.OURS)
+        with turns.running(ours):
+            return Measured(
+                turns=compared,
+                half_peak=alone.half_peak(ours, vegeta, peak_a_second=peak, seconds=asked.seconds, say=say),
+                single_connection=alone.single_connection(ours, direct, wrk=wrk, seconds=asked.seconds, say=say),
+                shapes=alone.shapes(ours, trained, RUN, wrk=wrk, seconds=asked.seconds, say=say),
+                flips=flips.flip(ours, store, home, vegeta, peak_a_second=peak, count=asked.flips, say=say),
+                rounds=asked.rounds,
+                seconds=asked.seconds,
+                busy_percent=busy_percent,
+                versions=environments.versions(wrk),
+            )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One benchmark of a checkout at a time.
+
+    Raises:
+        BenchError: another one runs.
+    """
+    with (BENCH / "lock").open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BenchError("another one runs in this checkout") from error
+        yield
+
+
+def _end(_number: int, _frame: object) -> NoReturn:
+    """SIGTERM goes the way of Ctrl-C: what was started is ended."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
