@@ -186,6 +186,7 @@ class VersionManifest(Value):
           desired.json            DesiredState: which version should serve
           history.jsonl           one HistoryEntry a line, appended
           change.json             the HistoryEntry of a change that is under way or was cut short
+          lock, write.lock        held by who changes it (ct.rollout.locks)
           versions/<version>/
             saved_model/          the TensorFlow SavedModel, signature `serving_default` on raw features
             examples.json         {"instances": [...], "predictions": [...]}: computed offline at evaluation

@@ -69,7 +69,7 @@ class UnknownVersionError(CTError):
 
 
 class RolloutError(CTError):
-    """Serving did not take the version asked for. The version that served before is serving on."""
+    """What serves was not changed as asked. The message says what serves and what is desired now."""
 
 
 class DaemonError(CTError):

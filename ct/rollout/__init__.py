@@ -6,14 +6,18 @@ from ct.rollout.history import served_at, serving_since
 from ct.rollout.plan import Facts, kept, plan_canary, plan_end, plan_rollback, plan_rollout, plan_shadow
 from ct.rollout.steps import Plan, canary_text, percent, shadow_text
 from ct.rollout.store import ModelStore, tree_sha256
+from ct.rollout.waiting import LaggingError, OvertakenError, RefusedError
 from ct.rollout.workers import announce_worker
 
 __all__ = [
     "Aliases",
     "Applied",
     "Facts",
+    "LaggingError",
     "ModelStore",
+    "OvertakenError",
     "Plan",
+    "RefusedError",
     "announce_worker",
     "apply",
     "canary_text",

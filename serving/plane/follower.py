@@ -8,7 +8,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ct.contracts import WorkerState
@@ -127,8 +126,7 @@ class Follower:
         with _isolated(model):
             name, picture = model.store.name, model.picture
             if picture is None and name in self._table.models:
-                others = {other: served for other, served in self._table.models.items() if other != name}
-                self._table.models = MappingProxyType(others)
+                self._table.drop(name)
             elif picture is not None and picture != self._table.models.get(name):
                 self._table.put(picture)
             state = self._state(model)

@@ -52,3 +52,7 @@ class ModelTable:
     def put(self, model: ServedModel) -> None:
         """Let a model's new picture answer from the next request on."""
         self.models = MappingProxyType({**self.models, model.name: model})
+
+    def drop(self, name: str) -> None:
+        """Let a model answer no more."""
+        self.models = MappingProxyType({other: served for other, served in self.models.items() if other != name})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ct.errors import CTError, RegistryError
-from ct.rollout import ModelStore, apply, kept, plan_rollback
+from ct.rollout import LaggingError, ModelStore, apply, kept, plan_rollback
 from serving.plane.data_plane import NotServedError
 from serving.rows import kind
 from serving.web.messages import HttpError, json_response
@@ -50,7 +50,8 @@ class Admin:
         """`{"to": 3, "reason": "..."}`, both optional. Answers when every worker serves the version; takes a thread.
 
         Raises:
-            HttpError: 409, it cannot be done; the message says why and what serves on.
+            HttpError: 409, it cannot be done, and the message says why and what serves on; 504, it is desired, and a worker has
+                not taken it in time.
             BadRequestError: the body is wrong.
         """
         to, reason = _read(request.body)
@@ -76,6 +77,8 @@ class Admin:
                 clock=lambda: datetime.now(timezone.utc),
                 timeout_s=WAIT_S,
             )
+        except LaggingError as error:
+            raise HttpError(504, error.message) from error
         except CTError as error:
             raise HttpError(409, error.message) from error
         entry = applied.entry

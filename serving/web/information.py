@@ -32,7 +32,7 @@ class Information:
         return json_response(200, {"status": "alive", "live": True})
 
     def ready(self, _request: Request, _target: Target) -> Response:
-        """Every model that should serve does, and there is one."""
+        """A model serves. One that cannot be loaded does not make this worker unready: the others are answered."""
         models = {name: model.serving.version for name, model in self._plane.models.items()}
         if not models:
             reason = "no model serves yet; the first approved version will"

@@ -40,8 +40,8 @@ def store(served: Served) -> ModelStore:
     store = ModelStore(served.home, "trips")
     desired = store.desired()
     assert desired is not None
-    if (desired.version, desired.canary, desired.shadow) != (2, None, None):
-        if desired.version == 2:
+    if (desired.warm[:2], desired.canary, desired.shadow) != ((2, 1), None, None):
+        if desired.version != 1:
             roll_out(store, 1)
         roll_out(store, 2)
     # Warm versions come after the swap.

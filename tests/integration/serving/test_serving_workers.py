@@ -63,7 +63,8 @@ def _killing_a_worker_loses_its_requests_in_flight_only(two: Served, store: Mode
 
         def back() -> bool:
             workers = store.live_workers()
-            return len(workers) == WORKERS and all(worker.pid != victim and worker.serving == 1 for worker in workers)
+            alive = len(workers) == WORKERS and victim not in {worker.pid for worker in workers}
+            return alive and all(worker.serving == 1 and SLOW in worker.loaded for worker in workers)
 
         await_true(back, 60, two)
     # A connection has one request in flight, and some connections were not the victim's.

@@ -12,14 +12,15 @@ from rollout_parts import NOW, Registry, answering, carry_out, roll_back, roll_o
 
 from ct.contracts import Change, HistoryEntry
 from ct.errors import RolloutError
-from ct.rollout import plan_rollback, plan_rollout
+from ct.home import Home
+from ct.rollout import ModelStore, apply, plan_rollback, plan_rollout
 from ct.rollout.waiting import LaggingError, OvertakenError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from ct.contracts import DesiredState, WorkerState
-    from ct.rollout import ModelStore
 
 
 def never_three(desired: DesiredState) -> WorkerState:
@@ -56,9 +57,9 @@ def test_a_rollback_overtakes_a_rollout_that_waits(store: ModelStore) -> None:
         await_true(desires(store, 3))
         began = time.monotonic()
         assert roll_back(store).workers == 1
-        assert time.monotonic() - began < 5
         with pytest.raises(OvertakenError, match=r"overtaken: generation 4 lets version 2 serve\. See") as overtaken:
             waiting.result()
+        assert time.monotonic() - began < 5
     assert overtaken.value.facts["overtaken_by"] == 4
     assert desires(store, 2)()
     assert [(entry.change, entry.version) for entry in store.history()] == [
@@ -84,26 +85,48 @@ def test_only_a_rollback_overtakes(store: ModelStore) -> None:
     assert [entry.change for entry in store.history()] == [Change.ROLLOUT, Change.ROLLOUT, Change.REVERT]
 
 
-def test_a_change_that_was_overtaken_at_the_last_moment_writes_nothing(store: ModelStore) -> None:
-    """The workers have answered, and before the rollout is in the history a rollback is desired."""
+def overtake(store: ModelStore) -> None:
+    """Let a rollback be desired, as its own command does."""
+    state = plan_rollback("flights", None, **store.facts(3)).after
+    store.settle()
+    store.desire(state)
+
+
+def test_a_rollout_that_is_overtaken_once_the_workers_have_answered_writes_nothing(store: ModelStore) -> None:
+    """A rollback comes between the wait and the line in the history."""
     roll_out(store, 1)
     roll_out(store, 2)
+    times = iter([lambda: None, lambda: overtake(store)])
 
-    def overtake(desired: DesiredState) -> WorkerState:
-        if desired.version == 3:
-            state = plan_rollback("flights", None, **store.facts(3)).after
-            store.report_worker(worker(desired.generation, 3))
-            store.settle()
-            store.desire(state)
-            desired = state
-        return worker(desired.generation, desired.version)
+    def clock() -> datetime:
+        next(times)()
+        return NOW
 
     registry = Registry()
-    with answering(store, overtake), pytest.raises(OvertakenError):
-        roll_out(store, 3, registry)
+    with pytest.raises(OvertakenError):
+        apply(plan_rollout("flights", 3, **store.facts(3)), store, registry, actor="a", reason="better", clock=clock)
     assert desires(store, 2)()
     assert [entry.version for entry in store.history()] == [1, 2, 3]
     assert registry.champion is None
+
+
+def test_a_rollout_that_is_overtaken_as_a_worker_refuses_it_reverts_nothing(store: ModelStore) -> None:
+    """What the rollback desires stays."""
+    roll_out(store, 1)
+    roll_out(store, 2)
+
+    class Overtaken(ModelStore):
+        def live_workers(self) -> tuple[WorkerState, ...]:
+            if not desires(store, 3)():
+                return ()
+            overtake(store)
+            return (worker(3, 2, "damaged"),)
+
+    with pytest.raises(OvertakenError):
+        roll_out(Overtaken(Home(store.root.parent.parent), "flights"), 3)
+    desired = store.desired()
+    assert desired is not None
+    assert (desired.generation, desired.version) == (4, 2)
 
 
 def test_the_alias_follows_the_change_that_came_last(store: ModelStore) -> None:

@@ -156,6 +156,16 @@ def test_a_start_returns_when_every_champion_answers_and_warm_versions_come_afte
         await_true(lambda: bench.report("flights").loaded == (2, 3, 4))
 
 
+def test_a_start_waits_for_loads_and_for_nothing_else(bench: Bench) -> None:
+    """One load begins as the one before ends, not at the next look."""
+    for number in range(8):
+        desire(bench, 1, 1, f"model{number}")
+    began = time.monotonic()
+    with bench.following():
+        assert len(bench.table.models) == 8
+        assert time.monotonic() - began < 4
+
+
 def test_a_warm_version_answers_while_another_loads(bench: Bench) -> None:
     """Neither another model's load nor one of the same model holds a flip up."""
     desire(bench, 1, 1, "flights")
@@ -242,8 +252,8 @@ def test_a_load_that_failed_for_an_earlier_desired_state_says_nothing_of_the_nex
         assert (bench.serving(), bench.report().error) == (2, None)
 
 
-def test_a_running_worker_keeps_what_answers_when_the_desired_version_is_refused(bench: Bench) -> None:
-    """With its canary, and the report says why."""
+def test_a_running_worker_keeps_what_answers_when_something_desired_is_refused(bench: Bench) -> None:
+    """With its canary, whether a champion or another canary is refused; the report says why."""
     desire(bench, 1, 1, canary=canary(2), warm=(1, 2))
     bench.damaged.add(("trips", 3))
     with bench.following():
@@ -251,6 +261,10 @@ def test_a_running_worker_keeps_what_answers_when_the_desired_version_is_refused
         await_true(lambda: bench.report().error == "version 3 is damaged")
         model = bench.table.models["trips"]
         assert (bench.report().generation, model.serving.version, model.canary) == (2, 1, canary(2))
+        desire(bench, 3, 1, canary=canary(3), warm=(1, 3))
+        await_true(lambda: (bench.report().generation, bench.report().error) == (3, "version 3 is damaged"))
+        model = bench.table.models["trips"]
+        assert (model.serving.version, model.canary) == (1, canary(2))
 
 
 def test_a_version_with_other_features_goes_beside_nothing(bench: Bench) -> None:
@@ -293,6 +307,14 @@ def test_a_report_that_cannot_be_written_is_written_later(bench: Bench) -> None:
         assert bench.report("flights").generation == 0
         blocking.unlink()
         await_true(lambda: bench.report("flights").generation == 1)
+
+
+def test_a_desired_state_with_a_generation_that_has_been_is_followed_too(bench: Bench) -> None:
+    """As after a first rollout that was taken back before any worker had dealt with it."""
+    desire(bench, 1, 1)
+    with bench.following():
+        desire(bench, 1, 2)
+        await_true(lambda: bench.report().serving == 2)
 
 
 def test_a_model_is_its_folder(bench: Bench) -> None:
