@@ -9,7 +9,7 @@ SERVING := .venv-serving/bin/python
 UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup lock lint format test test-unit test-integration test-acceptance demo bench-serving clean
+.PHONY: help setup lock lint format test test-unit test-unit-control test-unit-serving test-integration test-acceptance demo bench-serving clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -23,8 +23,13 @@ demo: setup ## the story: four months of real flights land, retrain, serve, and 
 test: setup ## every test
 	@$(MAKE) --no-print-directory test-unit test-integration test-acceptance
 
-test-unit: ## tests of one room at a time; no TFX, no servers
+test-unit: ## tests of one room at a time, both planes side by side; no TFX, no servers
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-unit-control test-unit-serving
+
+test-unit-control:
 	$(CONTROL) -m pytest tests/unit --ignore tests/unit/serving
+
+test-unit-serving:
 	$(SERVING) -m pytest tests/unit/serving
 
 test-integration: ## tests with the real Airflow, MLflow, TFX and BentoML, one at a time

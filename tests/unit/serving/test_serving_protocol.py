@@ -131,13 +131,13 @@ def test_a_body_that_stays_half_gets_408_also_behind_another_request(serve: Serv
         reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
         for _ in range(3):
             writer.write(half)
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.6)
             writer.write(post()[-5:])
             assert b" 200 " in await reader.readline()
             await reader.readuntil(b"]}")
         writer.close()
 
-    run(serve, story, serving_timeout_s=0.4)
+    run(serve, story, serving_timeout_s=1)
 
 
 def test_a_head_that_stays_half_or_grows_without_end_is_cut_off(serve: Serve) -> None:
