@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 DIFFERENCES = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.2, 0.5)
+BELOW = (*map(str, DIFFERENCES), "more")
 PREDICTION_EDGES = np.linspace(0, 1, 11)
 """Edges of the prediction distribution: tenths of a probability; anything outside counts in the first or last."""
 
@@ -43,11 +44,11 @@ class Metrics:
             ("model", "version"),
             multiprocess_mode="livesum",
         )
-        self._shadow_differences = Histogram(
-            "ct_shadow_difference",
-            "Absolute difference to the champion, a row.",
-            ("model", "version"),
-            buckets=DIFFERENCES,
+        self._shadow_rows = Counter(
+            "ct_shadow_rows", "Rows a shadow predicted, by difference to the champion.", ("model", "version", "below")
+        )
+        self._shadow_difference = Counter(
+            "ct_shadow_difference", "Summed absolute differences to the champion.", ("model", "version")
         )
         self._shadow_dropped = Counter("ct_shadow_dropped", "Rows that a shadow had no room for.", ("model", "version"))
         self._serving = Gauge("ct_serving_version", "The version that serves.", ("model",), multiprocess_mode="livemax")
@@ -96,9 +97,12 @@ class Metrics:
 
     def shadowed(self, model: str, version: int, differences: np.ndarray[Any, Any]) -> None:
         """A shadow predicted rows that the champion answered; absolute differences, (rows,)."""
-        child = self._child(self._shadow_differences, model, version)
-        for difference in differences.tolist():
-            child.observe(difference)
+        # Counted by the batch: a row at a time would hold the event loop up, which must not notice a shadow.
+        counts = np.bincount(np.searchsorted(DIFFERENCES, differences, side="right"), minlength=len(BELOW))
+        for below, count in zip(BELOW, counts.tolist(), strict=True):
+            if count:
+                self._child(self._shadow_rows, model, version, below).inc(count)
+        self._child(self._shadow_difference, model, version).inc(float(differences.sum()))
 
     def shadow_dropped(self, model: str, version: int, count: int) -> None:
         """A shadow had no room for so many rows."""
