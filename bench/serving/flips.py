@@ -85,14 +85,7 @@ def _paced(attack: Attack, store: ModelStore, targets: Iterator[int]) -> Iterato
 
 
 def _flip_ms(store: ModelStore, to: int) -> float:
-    plan = plan_rollback(
-        MODEL,
-        to,
-        desired=store.desired(),
-        history=store.history(),
-        versions=store.versions(),
-        keep=len(VERSIONS),
-    )
+    plan = plan_rollback(MODEL, to, **store.facts(len(VERSIONS)))
     began = time.perf_counter()
     applied = apply(
         plan, store, NoAliases(), actor="bench", reason="flip under load", clock=lambda: datetime.now(timezone.utc)

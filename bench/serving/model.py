@@ -97,14 +97,7 @@ def stage(model: Trained, home: Home) -> ModelStore:
     store = ModelStore(home, MODEL)
     for version in VERSIONS:
         store.stage(model.saved_model(version), model.manifest(version), model.examples(version))
-        plan = plan_rollout(
-            MODEL,
-            version,
-            desired=store.desired(),
-            history=store.history(),
-            versions=store.versions(),
-            keep=len(VERSIONS),
-        )
+        plan = plan_rollout(MODEL, version, **store.facts(len(VERSIONS)))
         apply(
             plan, store, NoAliases(), actor="bench", reason="to be measured", clock=lambda: datetime.now(timezone.utc)
         )

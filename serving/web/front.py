@@ -163,6 +163,7 @@ class Exchange:
         "request_id",
         "respond",
         "target",
+        "timer",
         "trace_id",
     )
 
@@ -174,6 +175,8 @@ class Exchange:
         self.respond = respond
         self.answered = False
         self.held_bytes = 0
+        self.timer: asyncio.TimerHandle | None = None
+        """Of a large body."""
         self.target: Target | None = None
         self.chosen: Chosen | None = None
         self.decoded: Decoded | None = None
@@ -210,7 +213,7 @@ class Exchange:
             elif len(body) <= LARGE_BODY_BYTES:
                 self._predict(self._read(target))
             else:
-                asyncio.get_running_loop().call_later(self.front.timeout_s, self._expire)
+                self.timer = asyncio.get_running_loop().call_later(self.front.timeout_s, self._expire)
                 self._in_thread(self.front.readers, partial(self._read, target), self._predict)
         except Exception as error:  # noqa: BLE001  as in `begin`
             self._fail(error)
@@ -292,8 +295,7 @@ class Exchange:
 
     def _expire(self) -> None:
         """A large body's whole time is over, wherever it is; one in the queue of a version is answered from there too."""
-        if not self.answered:
-            self._fail(OverloadedError(f"no prediction within {self.front.timeout_s:g} s"))
+        self._fail(OverloadedError(f"no prediction within {self.front.timeout_s:g} s"))
 
     def _fail(self, error: Exception) -> None:
         """An answer that says what is wrong; never a stack trace."""
@@ -342,6 +344,8 @@ class Exchange:
         self.answered = True
         self.front.in_flight -= 1
         self.front.held_bytes -= self.held_bytes
+        if self.timer is not None:
+            self.timer.cancel()  # it would keep the body for the rest of its time
 
     def _note(self, response: Response, model: str | None, version: int, variant: str) -> None:
         front, request = self.front, self.request

@@ -60,9 +60,7 @@ def serve(home: Home, folder: Path, *versions: int) -> ModelStore:
             prediction_tolerance=1e-5,
         )
         store.stage(saved_model, manifest, {})
-        plan = plan_rollout(
-            "trips", version, desired=store.desired(), history=store.history(), versions=store.versions(), keep=3
-        )
+        plan = plan_rollout("trips", version, **store.facts(3))
         apply(plan, store, _NoRegistry(), actor="t", reason="t", clock=lambda: now)
     return store
 
