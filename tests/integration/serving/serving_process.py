@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import tensorflow as tf
 
-from ct.contracts import Canary, Feature, Outcome, Verdict, VersionManifest
+from ct.contracts import Canary, Feature
 from ct.rollout import (
     ModelStore,
     apply,
@@ -29,8 +29,8 @@ from ct.rollout import (
     plan_rollback,
     plan_rollout,
     plan_shadow,
-    tree_sha256,
 )
+from tests.manifests import manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,22 +91,7 @@ def stage(
 ) -> None:
     """Put a version into the store, with offline predictions of `claimed` times the distance."""
     saved_model = export(folder / f"model{version}", factor, loops=loops)
-    manifest = VersionManifest(
-        name=store.name,
-        version=version,
-        created_at=datetime.now(timezone.utc),
-        run_id="r",
-        mlflow_run_id=None,
-        features=features,
-        label="late",
-        spans=(),
-        refit=False,
-        verdict=Verdict(
-            outcome=Outcome.APPROVED, reason="", checks=(), champion_version=None, span="s", rows=1, holdout=True
-        ),
-        saved_model_sha256=tree_sha256(saved_model),
-        prediction_tolerance=1e-5,
-    )
+    manifest = manifest_of(store.name, version, saved_model, features=features)
     offline = ROW["distance"] * (factor if claimed is None else claimed)
     store.stage(saved_model, manifest, {"instances": [ROW], "predictions": [offline]})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from serving_process import ROW, answers, await_true, predict, roll_back, roll_o
 from ct.home import Home
 from ct.rollout import ModelStore
 from ct.tokens import Scope, TokenStore
+from tests.certificates import make_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,22 +29,8 @@ SLOW_LOOPS = 50_000
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A self-signed certificate for loopback, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "1",
-    ]
-    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, "-keyout", "key.pem", "-out", "cert.pem"], cwd=folder, capture_output=True, check=True)
-    return folder / "cert.pem", folder / "key.pem"
+    alternative = ("-addext", "subjectAltName=IP:127.0.0.1")
+    return make_certificate(tmp_path_factory.mktemp("tls"), "serving", "127.0.0.1", more=alternative)
 
 
 class Collector:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ct.contracts import Outcome, Verdict, VersionManifest
 from ct.home import Home
-from ct.rollout import ModelStore, apply, plan_rollout, tree_sha256
+from ct.rollout import ModelStore, apply, plan_rollout
+from tests.manifests import manifest_of
 
 FLIGHTS = Path(__file__).resolve().parents[3] / "pipelines" / "flights"
 
@@ -43,22 +43,7 @@ def serve(home: Home, folder: Path, *versions: int) -> ModelStore:
     saved_model = folder / "model"
     saved_model.mkdir()
     for version in versions:
-        manifest = VersionManifest(
-            name="trips",
-            version=version,
-            created_at=now,
-            run_id="r",
-            mlflow_run_id=None,
-            features=(),
-            label="late",
-            spans=(),
-            refit=False,
-            verdict=Verdict(
-                outcome=Outcome.APPROVED, reason="", checks=(), champion_version=None, span="s", rows=1, holdout=True
-            ),
-            saved_model_sha256=tree_sha256(saved_model),
-            prediction_tolerance=1e-5,
-        )
+        manifest = manifest_of("trips", version, saved_model, created_at=now)
         store.stage(saved_model, manifest, {})
         plan = plan_rollout("trips", version, **store.facts(3))
         apply(plan, store, _NoRegistry(), actor="t", reason="t", clock=lambda: now)

@@ -15,10 +15,11 @@ from click.testing import CliRunner, Result
 
 from ct.cli.durations import parse_duration
 from ct.cli.replay import ReplayFailedError, replay
-from ct.contracts import DesiredState, Outcome, Verdict, VersionManifest
+from ct.contracts import DesiredState
 from ct.errors import ConfigError, PlaneMissingError, UnknownVersionError
 from ct.home import Home
-from ct.rollout import ModelStore, tree_sha256
+from ct.rollout import ModelStore
+from tests.manifests import manifest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,22 +66,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     store = ModelStore(home, "flights")
     (tmp_path / "model").mkdir()
     for version in (3, 7):
-        manifest = VersionManifest(
-            name="flights",
-            version=version,
-            created_at=datetime.now(timezone.utc),
-            run_id="r",
-            mlflow_run_id=None,
-            features=(),
-            label="late",
-            spans=(),
-            refit=False,
-            verdict=Verdict(
-                outcome=Outcome.APPROVED, reason="", checks=(), champion_version=None, span="s", rows=1, holdout=True
-            ),
-            saved_model_sha256=tree_sha256(tmp_path / "model"),
-            prediction_tolerance=1e-5,
-        )
+        manifest = manifest_of("flights", version, tmp_path / "model")
         store.stage(tmp_path / "model", manifest, {})
     store.desire(DesiredState(name="flights", generation=1, version=3, previous=None, warm=(3,)))
     monkeypatch.setenv("CT_HOME", str(home.root))

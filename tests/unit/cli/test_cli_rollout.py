@@ -23,15 +23,13 @@ from ct.contracts import (
     DesiredState,
     Feature,
     HistoryEntry,
-    Outcome,
-    Verdict,
-    VersionManifest,
     WorkerState,
 )
 from ct.home import Home
-from ct.rollout import ModelStore, announce_worker, tree_sha256
+from ct.rollout import ModelStore, announce_worker
 from ct.rollout.process import started_at
 from ct.tokens import TokenStore
+from tests.manifests import manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,24 +46,8 @@ def store(tmp_path: Path) -> ModelStore:
     store = ModelStore(home, "trips")
     saved_model = tmp_path / "model"
     saved_model.mkdir()
-    verdict = Verdict(
-        outcome=Outcome.APPROVED, reason="", checks=(), champion_version=None, span="s", rows=1, holdout=True
-    )
     for version in (1, 2, 3, 4):
-        manifest = VersionManifest(
-            name="trips",
-            version=version,
-            created_at=NOW,
-            run_id="r",
-            mlflow_run_id=None,
-            features=FEATURES,
-            label="late",
-            spans=(),
-            refit=False,
-            verdict=verdict,
-            saved_model_sha256=tree_sha256(saved_model),
-            prediction_tolerance=1e-5,
-        )
+        manifest = manifest_of("trips", version, saved_model, features=FEATURES, created_at=NOW)
         store.stage(saved_model, manifest, {})
     for version in (1, 2):
         entry = HistoryEntry(

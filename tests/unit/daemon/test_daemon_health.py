@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from ct.daemon import health
 from ct.daemon.programs import Check, HttpCheck, Program, RunningCheck, WorkerCheck
+from tests.certificates import make_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,16 +46,14 @@ def port() -> Iterator[int]:
 @pytest.fixture
 def tls(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """The port of a server that speaks TLS, and its certificate, which is made out to another name."""
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    files = ["-subj", "/CN=predict.example", "-keyout", "key.pem", "-out", "cert.pem"]
-    subprocess.run([*command, *files], cwd=tmp_path, capture_output=True, check=True)
+    certificate, key = make_certificate(tmp_path, "serving", "predict.example")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.load_cert_chain(certificate, key)
     server = HTTPServer(("127.0.0.1", 0), _Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield server.server_port, tmp_path / "cert.pem"
+    yield server.server_port, certificate
     server.shutdown()
     thread.join()
     server.server_close()

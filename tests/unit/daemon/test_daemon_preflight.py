@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from ct.daemon import preflight
 from ct.errors import ConfigError, DaemonError, HomeError, PlaneMissingError
 from ct.home import Home
 from ct.settings import Settings
+from tests.certificates import IN_THE_CLEAR, make_certificate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,22 +70,10 @@ def test_full_disk_is_refused(tmp_path: Path) -> None:
 
 def test_a_certificate_and_its_key_are_tried_before_anything_starts(tmp_path: Path) -> None:
     """Missing files, a key of another pair, an encrypted key: one message that names both files and settings."""
-    pairs = {}
-    for name, more in (("a", ["-nodes"]), ("b", ["-nodes"]), ("locked", ["-passout", "pass:secret"])):
-        command = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-subj",
-            "/CN=x",
-        ]
-        files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
-        subprocess.run([*command, *more, *files], cwd=tmp_path, capture_output=True, check=True)
-        pairs[name] = (tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
+    pairs = {
+        name: make_certificate(tmp_path, name, "x", key=key)
+        for name, key in (("a", IN_THE_CLEAR), ("b", IN_THE_CLEAR), ("locked", ("-passout", "pass:secret")))
+    }
     preflight.check_tls(_with_tls(*pairs["a"]))
     wrong = [(pairs["a"][0], pairs["b"][1]), (tmp_path / "none", pairs["a"][1]), pairs["locked"]]
     for certificate, key in wrong:

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from ct.contracts import Feature, Outcome, Verdict, VersionManifest, WorkerState
+from ct.contracts import Feature, WorkerState
 from ct.errors import RegistryError
 from ct.home import Home
-from ct.rollout import Plan, announce_worker, apply, plan_rollback, plan_rollout, tree_sha256
+from ct.rollout import Plan, announce_worker, apply, plan_rollback, plan_rollout
 from ct.rollout.process import started_at
+from tests.manifests import manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,22 +44,7 @@ def stage(store: ModelStore, folder: Path, version: int, features: tuple[Feature
     saved_model = folder / f"model{version}"
     saved_model.mkdir(exist_ok=True)
     (saved_model / "saved_model.pb").write_text(str(version))
-    manifest = VersionManifest(
-        name="flights",
-        version=version,
-        created_at=NOW,
-        run_id="r",
-        mlflow_run_id=None,
-        features=features,
-        label="late",
-        spans=(),
-        refit=False,
-        verdict=Verdict(
-            outcome=Outcome.APPROVED, reason="", checks=(), champion_version=None, span="s", rows=1, holdout=True
-        ),
-        saved_model_sha256=tree_sha256(saved_model),
-        prediction_tolerance=1e-5,
-    )
+    manifest = manifest_of("flights", version, saved_model, features=features, created_at=NOW)
     store.stage(saved_model, manifest, {"instances": [], "predictions": []})
 
 

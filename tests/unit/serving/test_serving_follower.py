@@ -20,17 +20,15 @@ from ct.contracts import (
     DesiredState,
     Feature,
     HistoryEntry,
-    Outcome,
-    Verdict,
-    VersionManifest,
 )
 from ct.errors import CTError
 from ct.home import Home
-from ct.rollout import ModelStore, tree_sha256
+from ct.rollout import ModelStore
 from serving.plane import watching
 from serving.plane.followed import AGAIN, CHAMPION, FollowedModel
 from serving.plane.follower import Follower
 from serving.plane.table import ModelTable
+from tests.manifests import manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -443,22 +441,8 @@ def real(tmp_path: Path) -> ModelStore:
     half = tf.function(lambda features: {"probability": features["distance"] / 2}, input_signature=[spec])
     tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": half})
     store = ModelStore(Home(tmp_path / "home").create(), "trips")
-    manifest = VersionManifest(
-        name="trips",
-        version=1,
-        created_at=datetime(2026, 1, 2, tzinfo=timezone.utc),
-        run_id="r",
-        mlflow_run_id=None,
-        features=(Feature(name="distance", dtype="float32"),),
-        label="late",
-        spans=(),
-        refit=False,
-        verdict=Verdict(
-            outcome=Outcome.APPROVED, reason="", checks=(), champion_version=None, span="s", rows=1, holdout=True
-        ),
-        saved_model_sha256=tree_sha256(tmp_path / "model"),
-        prediction_tolerance=1e-5,
-    )
+    features = (Feature(name="distance", dtype="float32"),)
+    manifest = manifest_of("trips", 1, tmp_path / "model", features=features)
     store.stage(tmp_path / "model", manifest, {"instances": [{"distance": 1.0}], "predictions": [0.5]})
     return store
 
