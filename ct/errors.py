@@ -42,6 +42,16 @@ class SpanRefusedError(CTError):
     """A span's bytes cannot be trained on. Nothing was trained; the next good span is not affected."""
 
 
+class SourceError(CTError):
+    """A source cannot be reached or read. Nothing was recorded; the next look tries again."""
+
+    retryable = True
+
+
+class SourceChangedError(SourceError):
+    """What a source offered has changed before it was fetched; the next look offers what is there then."""
+
+
 class DataAnomalyError(CTError):
     """A span is readable, but its data breaks the pipeline's schema."""
 

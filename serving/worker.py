@@ -13,6 +13,7 @@ from serving.logs.prediction_log import PredictionLog
 from serving.metrics import Metrics, mark_dead_workers
 from serving.plane.data_plane import DataPlane
 from serving.plane.follower import Follower
+from serving.plane.mirror import Mirrors
 from serving.plane.table import ModelTable
 from serving.web import tracing, uvicorn_protocol
 from serving.web.access import Access
@@ -53,7 +54,8 @@ class Worker:
         self._prediction_log = PredictionLog(
             home, share=settings.prediction_log_share, budget_mb=settings.prediction_log_mb
         )
-        self.plane = DataPlane(table, settings, metrics, self._prediction_log)
+        self._mirrors = Mirrors(home, metrics)
+        self.plane = DataPlane(table, settings, metrics, self._prediction_log, self._mirrors)
         self._follower = Follower(home, table, settings.serving_memory_mb, self._tick)
         self._metrics = metrics
         self._counted = {"access": 0, "prediction": 0}
@@ -86,6 +88,7 @@ class Worker:
         self._follower.stop()
         self._front.close()
         self.plane.close()
+        self._mirrors.close()
         self._prediction_log.stop()
         self._access_log.stop()
         if self._tracing is not None:
@@ -96,6 +99,7 @@ class Worker:
         """About once a second, in the follower's thread: what changes on disk or is counted elsewhere."""
         self._refresh_tokens()
         self._count_lost()
+        self._mirrors.follow(self.plane.models.values())
         self.plane.gauge()
         for name, model in self.plane.models.items():
             self._metrics.serves(name, model.serving.version)

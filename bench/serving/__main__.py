@@ -18,7 +18,7 @@ import click
 import httpx
 import psutil
 
-from bench.serving import alone, bodies, environments, flips, limit, model, process, report, servers, turns
+from bench.serving import alone, bodies, environments, flips, limit, model, process, report, servers, shadowed, turns
 from bench.serving.errors import BenchError
 from bench.serving.places import BENCH, RESULTS, RUN
 from bench.serving.report import Measured
@@ -29,8 +29,8 @@ from ct.home import Home, write_atomically
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-ROUNDS, SECONDS, FLIPS = 5, 5, 100
-QUICK_ROUNDS, QUICK_SECONDS, QUICK_FLIPS = 1, 2, 20
+ROUNDS, SECONDS, FLIPS, PAIRS = 5, 5, 100, 12
+QUICK_ROUNDS, QUICK_SECONDS, QUICK_FLIPS, QUICK_PAIRS = 1, 2, 20, 1
 QUICK_RESULTS = BENCH / "quick.json"
 BUSY_LOOK_S, BUSY_PERCENT = 1.0, 10.0
 """How long the machine is looked at beforehand, and the use of its processors above which it is called busy."""
@@ -66,6 +66,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help=f"turns of each server, by default {ROUNDS}")
     parser.add_argument("--seconds", type=int, help=f"length of a turn, by default {SECONDS}")
     parser.add_argument("--flips", type=int, help=f"rollbacks under load, by default {FLIPS}")
+    parser.add_argument("--pairs", type=int, help=f"runs without and with a shadow, by default {PAIRS}")
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -77,9 +78,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     asked.rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
     asked.seconds = asked.seconds or (QUICK_SECONDS if asked.quick else SECONDS)
     asked.flips = asked.flips or (QUICK_FLIPS if asked.quick else FLIPS)
+    asked.pairs = asked.pairs or (QUICK_PAIRS if asked.quick else PAIRS)
     asked.out = (asked.out or (QUICK_RESULTS if asked.quick else RESULTS)).resolve()
-    if min(asked.rounds, asked.seconds, asked.flips) < 1:
-        parser.error("--rounds, --seconds and --flips must be at least 1")
+    if min(asked.rounds, asked.seconds, asked.flips, asked.pairs) < 1:
+        parser.error("--rounds, --seconds, --flips and --pairs must be at least 1")
     return asked
 
 
@@ -117,6 +119,13 @@ def _measure(asked: argparse.Namespace, say: Callable[[str], None]) -> Measured:
                 half_peak=alone.half_peak(ours, vegeta, peak_a_second=peak, seconds=asked.seconds, say=say),
                 single_connection=alone.single_connection(ours, direct, wrk=wrk, seconds=asked.seconds, say=say),
                 shapes=alone.shapes(ours, trained, RUN, wrk=wrk, seconds=asked.seconds, say=say),
+                shadowed=shadowed.shadow(
+                    *(ours, store, vegeta),
+                    peak_a_second=peak,
+                    count=asked.pairs,
+                    seconds=asked.seconds,
+                    say=say,
+                ),
                 flips=flips.flip(ours, store, home, vegeta, peak_a_second=peak, count=asked.flips, say=say),
                 rounds=asked.rounds,
                 seconds=asked.seconds,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bench.serving.alone import Shape, SingleConnection
     from bench.serving.flips import Flips
+    from bench.serving.shadowed import Shadowed
     from bench.serving.steady import Steady
     from bench.serving.turns import Turns
 
@@ -32,6 +33,7 @@ class Measured:
     single_connection: SingleConnection
     shapes: Sequence[Shape]
     flips: Flips
+    shadowed: Shadowed
     rounds: int
     seconds: int
     busy_percent: float
@@ -46,6 +48,7 @@ def failures(measured: Measured) -> int:
         + sum(run.failed for run in measured.half_peak)
         + measured.single_connection.failures
         + sum(shape.failures for shape in measured.shapes)
+        + sum(run.failed for pair in measured.shadowed.pairs for run in pair)
     )
 
 
@@ -71,6 +74,14 @@ def as_json(measured: Measured) -> dict[str, Any]:
             "command_p50_ms": _rounded(median(flips.commands_ms)),
             "command_max_ms": _rounded(max(flips.commands_ms)),
             "command_p50_ms_without_load": _rounded(median(flips.idle_commands_ms)),
+        },
+        "shadow": {
+            "p99_ratio": _rounded(measured.shadowed.p99_ratio),
+            "p99_ratio_interval": [_rounded(value) for value in measured.shadowed.p99_ratio_interval],
+            "p99_ms_without": _rounded(measured.shadowed.p99_ms[0]),
+            "p99_ms_with": _rounded(measured.shadowed.p99_ms[1]),
+            "pairs": [[_rounded(run.p99_ms) for run in pair] for pair in measured.shadowed.pairs],
+            "a_second": _rounded(measured.shadowed.pairs[0][0].a_second),
         },
         "servers": [_server(turns, name) for name in turns.peaks],
         "model_limit_rows_a_second": _rounded(turns.limit_rows_a_second()),
@@ -139,7 +150,8 @@ def print_tables(result: Mapping[str, Any]) -> None:
 
 
 def _alone(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    single = result["single_connection"]
+    single, shadow = result["single_connection"], result["shadow"]
+    low, high = shadow["p99_ratio_interval"]
     return [
         ("p99 at half of peak, ms", f"{result['p99_ms_half_peak']:.1f}"),
         ("one connection p50, ms", f"{single['p50_ms']:.2f}"),
@@ -151,6 +163,10 @@ def _alone(result: Mapping[str, Any]) -> list[tuple[str, str]]:
                 f"{shape['rows_a_second']:,.0f}",
             )
             for shape in result["shapes"]
+        ),
+        (
+            f"p99 with a shadow over without, at {shadow['a_second']:,.0f} requests/s",
+            f"{shadow['p99_ratio']:.2f} ({low:.2f} to {high:.2f})",
         ),
         ("failed, all measurements", str(result["failures"])),
     ]
@@ -172,7 +188,9 @@ def _server(turns: Turns, name: str) -> dict[str, Any]:
 
 
 def _steady(run: Steady) -> dict[str, Any]:
-    return {name: _rounded(value) if isinstance(value, float) else value for name, value in asdict(run).items()}
+    told = asdict(run)
+    del told["p99_ms_by_second"]
+    return {name: _rounded(value) if isinstance(value, float) else value for name, value in told.items()}
 
 
 def _rounded(value: float) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import csv
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from bench.serving.errors import BenchError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 NS_A_MS, NS_A_S = 1e6, 1e9
 WARM_UP_S = 1.0
 """Left out of the latencies, not of the failures: vegeta opens its connections all at once."""
+WHOLE = 0.99
+"""A last second that the load ended within is left out."""
 VERSION_HEADER = "ct-model-version"
 
 
@@ -32,6 +35,8 @@ class Steady:
     p50_ms: float
     p99_ms: float
     max_ms: float
+    p99_ms_by_second: tuple[float, ...]
+    """Of the requests sent in each whole second. Their median hardly moves when the machine itself pauses."""
     errors: tuple[str, ...]
     """What failed, each kind once."""
     by_version: dict[str, int]
@@ -51,9 +56,15 @@ def summary(lines: Sequence[str]) -> Steady:
     rows = list(csv.reader(lines))
     starts_ns = [int(row[0]) for row in rows]
     counted_from = min(starts_ns, default=0) + WARM_UP_S * NS_A_S
-    latencies_ms = [int(row[2]) / NS_A_MS for row, start in zip(rows, starts_ns, strict=True) if start >= counted_from]
+    by_second: dict[int, list[float]] = defaultdict(list)
+    for row, start in zip(rows, starts_ns, strict=True):
+        if start >= counted_from:
+            by_second[int((start - counted_from) // NS_A_S)].append(int(row[2]) / NS_A_MS)
+    latencies_ms = list(chain.from_iterable(by_second.values()))
     if not latencies_ms:
         raise BenchError("vegeta sent no request after its first second")
+    if max(starts_ns) < counted_from + len(by_second) * NS_A_S * WHOLE and len(by_second) > 1:
+        del by_second[max(by_second)]
     failed = [row for row in rows if not row[1].startswith("2")]
     versions = Counter(_version(row[-1]) for row in rows)
     return Steady(
@@ -63,6 +74,7 @@ def summary(lines: Sequence[str]) -> Steady:
         p50_ms=percentile(latencies_ms, 50),
         p99_ms=percentile(latencies_ms, 99),
         max_ms=max(latencies_ms),
+        p99_ms_by_second=tuple(percentile(second, 99) for _, second in sorted(by_second.items())),
         errors=tuple(sorted({row[5] for row in failed})),
         by_version={version: count for version, count in sorted(versions.items()) if version},
     )

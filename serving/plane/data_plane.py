@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from serving.logs.prediction_files import Answered
 from serving.plane.batcher import Batcher
 from serving.plane.pace import Pace
-from serving.plane.shadow import Shadow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from serving.logs.prediction_log import PredictionLog
     from serving.metrics import Metrics
     from serving.plane.batcher import Done
+    from serving.plane.mirror import Mirrors
     from serving.plane.table import ModelTable, ServedModel
     from serving.plane.version import LoadedVersion
     from serving.rows import Rows
@@ -50,12 +50,14 @@ class DataPlane:
     `model`, `pinned`, `choose`, `settle` and `gauge` change nothing here, and may be called from any thread.
     """
 
-    def __init__(self, table: ModelTable, settings: Settings, metrics: Metrics, log: PredictionLog) -> None:
+    def __init__(
+        self, table: ModelTable, settings: Settings, metrics: Metrics, log: PredictionLog, mirrors: Mirrors
+    ) -> None:
         self._table = table
         self._settings = settings
         self._metrics = metrics
         self._log = log
-        self._shadow = Shadow(metrics, log)
+        self._mirrors = mirrors
         self.pace = Pace(lambda: False)
         """Whoever knows the connections sets its `may_come`."""
         self.threads = ThreadPoolExecutor(PREDICT_THREADS, thread_name_prefix="predict")
@@ -200,7 +202,7 @@ class DataPlane:
         if kept:
             self._log.add(answered)
         if shadow is not None:
-            self._shadow.mirror(chosen.model.loaded[shadow], answered, kept=kept)
+            self._mirrors.mirror(shadow, answered, kept=kept)
 
     def gauge(self) -> None:
         """Tell the metrics how many rows wait, also where a model hangs and no batch ends; for about once a second."""
@@ -211,7 +213,6 @@ class DataPlane:
 
     def close(self) -> None:
         """Let the threads go; called when no request is in flight any more."""
-        self._shadow.close()
         self.threads.shutdown()
 
 

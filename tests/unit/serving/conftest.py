@@ -22,6 +22,7 @@ from serving.logs.access_log import AccessLog
 from serving.logs.prediction_log import PredictionLog
 from serving.metrics import Metrics
 from serving.plane.data_plane import DataPlane
+from serving.plane.mirror import Mirrors
 from serving.plane.table import ModelTable, ServedModel
 from serving.rows import Layout
 from serving.web.access import Access
@@ -105,7 +106,7 @@ def serve(tmp_path: Path, metrics: Metrics) -> Callable[..., contextlib.Abstract
         version = version or PythonVersion()
         table = ModelTable()
         table.put(ServedModel("trips", version, MappingProxyType({version.version: version})))
-        plane = DataPlane(table, settings, metrics, PredictionLog(home, share=0, budget_mb=1))
+        plane = DataPlane(table, settings, metrics, PredictionLog(home, share=0, budget_mb=1), Mirrors(home, metrics))
         access = Access(TokenStore(home.tokens), required=settings.needs_token)
         information = Information(plane, home, needs_token=settings.needs_token)
         log = AccessLog(home, enabled=False)

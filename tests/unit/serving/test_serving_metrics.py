@@ -84,7 +84,7 @@ def test_rows_that_wait_are_shown_also_while_the_model_hangs(metrics: Metrics) -
         return sample("ct_waiting_rows", model="hanging", version="1")
 
     async def story() -> None:
-        plane = DataPlane(table, Settings(), metrics, SimpleNamespace())  # type: ignore[arg-type]
+        plane = DataPlane(table, Settings(), metrics, SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
         answered = asyncio.Event()
         plane.gauge()
         assert waiting() is None

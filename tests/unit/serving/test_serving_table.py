@@ -87,7 +87,7 @@ def test_the_prediction_log_samples_a_canarys_requests_as_any_others(tmp_path: P
 def test_a_feature_gives_the_same_variant_over_every_protocol(feature: Feature, as_json: Any, as_sent: Any) -> None:
     """The same number, written in JSON or sent as 32 bits; told by canaries of ten versions, each with half of the keys."""
     layout = Layout((feature, Feature(name="other", dtype="float32")))
-    plane: Any = DataPlane(ModelTable(), Settings(), *[SimpleNamespace()] * 2)  # type: ignore[arg-type]
+    plane: Any = DataPlane(ModelTable(), Settings(), *[SimpleNamespace()] * 3)  # type: ignore[arg-type]
     for version in range(10, 20):
         chosen = SimpleNamespace(by_feature="x", model=model(0.5, version, "feature:x"))
         answered = {

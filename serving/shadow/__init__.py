@@ -1,0 +1,1 @@
+"""The process in which a shadow predicts what the champion has answered: `python -m serving.shadow`."""
