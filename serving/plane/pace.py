@@ -1,8 +1,8 @@
-"""When a batch waits for company: only while the event loop is busy, for a millisecond at most, and only if somebody may come.
+"""When a batch waits for company: only while the event loop is busy, 2 ms at most, and only if somebody may come.
 
 A batch costs nearly the same for one row as for ten. While the loop has time to spare, each request is predicted at once. When
 requests come evenly and fast, a batch each would use the loop up, and they would queue for it: then the next batch lets a few
-gather. That keeps the loop's load at about BUSY, whatever the rate.
+gather, and a few more when that is not enough. That keeps the loop's load at about BUSY, whatever the rate.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ BUSY = 0.6
 """Share of the time that the loop's thread computes, past which batches wait."""
 WAIT_S = 0.001
 """uvloop's timers count in milliseconds."""
+VERY_BUSY, LONG_WAIT_S = 0.8, 0.002
+"""Past this load queues grow faster than a longer wait costs."""
 WINDOW_S = 0.02
 """The load is measured over at least so long."""
 
@@ -50,4 +52,6 @@ class Pace:
             cpu = self._cpu_clock()
             self._load = (cpu - self._cpu) / (now - self._at)
             self._at, self._cpu = now, cpu
-        return WAIT_S if self._load > BUSY and self.may_come() else 0.0
+        if self._load <= BUSY or not self.may_come():
+            return 0.0
+        return WAIT_S if self._load <= VERY_BUSY else LONG_WAIT_S

@@ -21,7 +21,8 @@ from serving.web.messages import Request
 if TYPE_CHECKING:
     import asyncio
 
-    from serving.web.front import Exchange, Front
+    from serving.web.exchange import Exchange
+    from serving.web.front import Front
     from serving.web.messages import Response
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
