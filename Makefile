@@ -9,7 +9,7 @@ SERVING := .venv-serving/bin/python
 UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup lock lint format test test-unit test-unit-control test-unit-serving test-integration test-acceptance demo bench-serving clean
+.PHONY: help setup lock lint format test test-unit test-unit-control test-unit-serving test-integration test-acceptance test-chaos demo bench-serving bench-ingest clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -41,8 +41,14 @@ test-integration: ## tests with the real Airflow, MLflow, TFX and BentoML, one a
 test-acceptance: ## the whole story on small spans, and what must survive
 	$(CONTROL) -m pytest tests/acceptance
 
+test-chaos: setup ## 200 landings while processes are killed at random, at most 10 minutes; CT_CHAOS_SEED repeats a run
+	$(CONTROL) -m pytest tests/chaos -s
+
 bench-serving: setup ## our serving and its peers side by side, and rollbacks under load; some 6 minutes after a first set-up
 	@$(CONTROL) -m bench.serving
+
+bench-ingest: setup ## our ExampleGen and TFX's CsvExampleGen on a million flights, and our memory at three sizes; some 6 minutes
+	@$(CONTROL) -m bench.ingest
 
 lint: setup ## ruff, mypy and the rooms' import contracts
 	.venv/bin/ruff check .

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import difflib
 import re
+from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, Tag, ValidationError, field_validator, model_validator
 
+from ct.config_block import Block
 from ct.errors import ConfigError
+from ct.source_config import FolderSourceConfig, SourceConfig
+from ct.validate_config import ValidateConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 PIPELINE_FILES = ("pipeline.yaml", "features.py", "model.py", "schema.pbtxt", "README.md")
@@ -34,6 +40,8 @@ NODE_IDS = (
     "Rollout",
 )
 CRON_FIELDS = 5
+CREDENTIALS = re.compile(r"//[^/@]*@")
+"""What may stand before the host of a URI; never shown."""
 
 NodeId = Literal[
     "ExampleGen",
@@ -51,37 +59,25 @@ NodeId = Literal[
 ]
 
 
-class Block(BaseModel):
-    """A block of pipeline.yaml: frozen, and an unknown key is an error."""
+class QueueConfig(Block):
+    """A queue whose messages say that data has landed: each makes ct look at the source at once.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    What a message holds is not read: the source says what is there. Airflow's own message-queue triggers wait for it.
+    """
 
+    kind: Literal["kafka", "redis"]
+    """`kafka`: a topic; `redis`: a channel, PUBLISH. A channel keeps nothing for whoever does not listen at that moment, so a
+    look every `poll_interval_s` goes on beside it."""
 
-class SourceConfig(Block):
-    """Where spans come from."""
+    connection: str
+    """The Airflow connection, of type `kafka` or `redis`."""
 
-    kind: Literal["folder"] = "folder"
-    """`folder`: every file that matches `pattern` in a local or mounted folder is a span."""
-
-    path: str | None = None
-    """The folder; relative paths start at CT_HOME. Default: `landing/<pipeline name>` under CT_HOME."""
-
-    pattern: str = "*.parquet"
-    """Glob of the span files. The ending says the format: `.parquet` or `.csv`."""
-
-    max_bad_rows: int = Field(default=0, ge=0)
-    """Rows of a CSV span that may be quarantined before the whole span is refused. 0: the first bad row refuses the span."""
-
-    @field_validator("pattern")
-    @classmethod
-    def _known_format(cls, pattern: str) -> str:
-        if not pattern.endswith((".parquet", ".csv")):
-            raise ValueError("must end in .parquet or .csv, the two formats that ct reads")
-        return pattern
+    topic: str
+    """The topic or channel."""
 
 
 class TriggerConfig(Block):
-    """What starts a run. At least one of `on_data` and `schedule`."""
+    """What starts a run. At least one of `on_data`, `schedule` and `assets`; with several, whichever comes first."""
 
     on_data: bool = True
     """Start a run when a span lands in the source."""
@@ -91,6 +87,22 @@ class TriggerConfig(Block):
 
     settle_s: float = Field(default=2.0, ge=0)
     """Seconds a file must keep its size and time before it counts as written. Writers that rename into place may use 0."""
+
+    cooldown_s: float = Field(default=0.0, ge=0)
+    """Least seconds between the end of a run and the claim of the next that data or the schedule starts. 0: as soon as a span
+    is there, because freshness is what most want; a burst of landings then is the run of its first span and one more."""
+
+    min_new_rows: int = Field(default=0, ge=0)
+    """Rows that must be new before data or the schedule starts a run. CSV's rows are counted by line ends, an estimate."""
+
+    max_wait_s: float | None = Field(default=None, gt=0)
+    """Seconds after which a waiting span is trained on, whatever `cooldown_s` and `min_new_rows` say. Default: no limit."""
+
+    queue: QueueConfig | None = None
+    """Look at the source when a message comes, too; `poll_interval_s` may then be long."""
+
+    assets: tuple[str, ...] = ()
+    """URIs of Airflow assets that other DAGs update: each update starts a run, which looks at the source first."""
 
     schedule: str | None = None
     """A cron expression of five fields, for example `0 9 * * FRI`."""
@@ -107,8 +119,10 @@ class TriggerConfig(Block):
 
     @model_validator(mode="after")
     def _something_starts_a_run(self) -> TriggerConfig:
-        if not self.on_data and self.schedule is None:
-            raise ValueError("nothing would ever start a run: set `on_data: true`, a `schedule`, or both")
+        if not (self.on_data or self.schedule or self.assets):
+            raise ValueError(
+                "nothing would ever start a run: set `on_data: true`, a `schedule`, `assets`, or several of them"
+            )
         return self
 
 
@@ -184,6 +198,8 @@ class ServingConfig(Block):
 class PipelineConfig(Block):
     """The whole of a pipeline.yaml."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     name: str
     """Lower-case letters, digits and `_`, starting with a letter: it names the DAG, the model and folders."""
 
@@ -205,7 +221,7 @@ class PipelineConfig(Block):
     refit: bool = False
     """After approval, train once more with the newest span included and serve that model."""
 
-    source: SourceConfig = Field(default_factory=SourceConfig)
+    source: SourceConfig = Field(default_factory=FolderSourceConfig)
     """Where spans come from."""
 
     trigger: TriggerConfig = Field(default_factory=TriggerConfig)
@@ -213,6 +229,9 @@ class PipelineConfig(Block):
 
     window: WindowConfig
     """Which spans a run trains on."""
+
+    validation: ValidateConfig = Field(default_factory=ValidateConfig, alias="validate")
+    """`validate:` what TFDV's findings do to a run. Another name here, because pydantic's models have a method `validate`."""
 
     nodes: dict[NodeId, NodeConfig] = Field(default_factory=dict)
     """Settings of single nodes, by node id; nodes that are not named use the defaults."""
@@ -294,36 +313,66 @@ def _read_yaml(path: Path) -> object:
 
 def _explain(problem: ErrorDetails) -> str:
     """One problem in words: where it is, what is wrong, and the nearest right key."""
-    location = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    parts = [str(part) for part in problem["loc"]]
+    location = ".".join(part for part in _as_written(parts) if part != "[key]")
     if problem["type"] == "extra_forbidden":
-        *parents, key = [str(part) for part in problem["loc"]]
-        known = sorted(_keys_at(parents))
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
-        return f"{location}: unknown key; {hint}"
-    if problem["type"] == "literal_error" and "[key]" in problem["loc"]:
-        key = str(problem["input"])
-        near = difflib.get_close_matches(key, NODE_IDS, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"nodes: {', '.join(NODE_IDS)}"
-        return f"{location}: unknown node; {hint}"
+        return f"{location}: unknown key; {_nearest(parts[-1], sorted(_keys_at(parts[:-1])), 'known keys')}"
+    if problem["type"] == "union_tag_invalid":
+        kinds = [str(kind) for kind in _kinds_in(_block_at(parts))]
+        return f"{location}.kind: unknown kind; {_nearest(problem['ctx']['tag'], kinds, 'kinds')}"
+    if problem["type"] == "literal_error" and "[key]" in parts:
+        return f"{location}: unknown node; {_nearest(str(problem['input']), NODE_IDS, 'nodes')}"
     if problem["type"] == "missing":
         return f"{location}: required, and missing"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{location or 'the file'}: {message} (got {problem['input']!r})" if location else message
+    if not location or isinstance(problem["input"], dict):
+        return f"{location}: {message}" if location else message
+    return f"{location}: {message} (got {CREDENTIALS.sub('//***@', repr(problem['input']))})"
+
+
+def _nearest(word: str, known: Sequence[str], heading: str) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean `{near[0]}`?" if near else f"{heading}: {', '.join(known)}"
+
+
+def _as_written(parts: list[str]) -> list[str]:
+    """A path as it stands in YAML: without the kind that pydantic adds where a block is one of several kinds."""
+    return [part for position, part in enumerate(parts) if part not in _kinds_in(_block_at(parts[:position]))]
 
 
 def _keys_at(parents: list[str]) -> set[str]:
     """The keys that the block at this path knows."""
+    return set(_fields(_block_at(parents)))
+
+
+def _block_at(parents: list[str]) -> Any:
+    """The Block class at this path, or the union of several kinds of it."""
     block: Any = PipelineConfig
     for parent in parents:
-        field = block.model_fields.get(parent) if _is_block(block) else None
-        block = _block_in(field.annotation) if field else NodeConfig
-    return set(block.model_fields) if _is_block(block) else set()
+        kinds = _kinds_in(block)
+        if kinds:
+            block = kinds.get(parent)
+        else:
+            field = _fields(block).get(parent)
+            block = _block_in(field.annotation) if field else NodeConfig
+    return block
+
+
+def _fields(block: Any) -> dict[str, FieldInfo]:
+    """A block's fields by the names that stand in YAML."""
+    return {field.alias or name: field for name, field in block.model_fields.items()} if _is_block(block) else {}
+
+
+def _kinds_in(annotation: object) -> dict[str, Any]:
+    """Kind -> Block class of a union whose members carry a tag; empty for everything else."""
+    members = get_args(annotation) if get_origin(annotation) is Union else ()
+    tagged = [get_args(member) for member in members if get_origin(member) is Annotated]
+    return {tag.tag: block for block, *rest in tagged for tag in rest if isinstance(tag, Tag)}
 
 
 def _block_in(annotation: object) -> Any:
     """The Block class inside an annotation such as `dict[NodeId, NodeConfig]`."""
-    if get_origin(annotation) in (Annotated, Union, dict):
+    if get_origin(annotation) in (Annotated, Union, UnionType, dict) and not _kinds_in(annotation):
         return next((arg for arg in get_args(annotation) if _is_block(arg)), annotation)
     return annotation
 

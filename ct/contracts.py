@@ -33,11 +33,13 @@ class Span(Value):
     """One piece of data, identified by what its bytes are, not by what it is called."""
 
     pipeline: str
-    name: str = Field(description="The file's name without its ending; spans are ordered by it.")
+    name: str = Field(description="As its source calls it; spans are ordered by it.")
     revision: int = Field(ge=1, description="1 for the first bytes seen under this name, one more for each change.")
     sha256: str = Field(description="The hash of the bytes, in hex.")
-    uri: str = Field(description="Where the bytes are: an absolute local path.")
-    format: str = Field(description="`csv` or `parquet`.")
+    uri: str = Field(
+        description="Where the bytes are: an absolute local path, of the source's own file or of its fetched copy."
+    )
+    format: str = Field(description="`csv`, `parquet` or `tfrecord`.")
     size_bytes: int = Field(ge=0)
     seen_at: datetime = Field(description="When the ledger first saw these bytes, in UTC.")
 

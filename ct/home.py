@@ -7,8 +7,9 @@
       secrets/         0700: Airflow's keys and password
       logs/            one file a process, rotated
       run/             supervisor socket, configuration, pids
-      ledger.db        spans, events and runs (SQLite)
+      ledger.db        spans, events and runs (SQLite), unless the setting ledger_url names another place
       landing/<p>/     the default landing folder of pipeline <p>
+      fetched/<p>/     copies of spans that are no local files: <sha256>.<format>
       deployed/<p>/    specs by content hash (contracts.DeployedSpec)
       runs/<run_id>/   request.json and a result a node
       artifacts/<p>/   TFX artifacts; metadata.db is the pipeline's ML Metadata store
@@ -185,6 +186,10 @@ class Home:
     def artifacts(self, pipeline: str) -> Path:
         """The TFX pipeline root."""
         return self.root / "artifacts" / pipeline
+
+    def fetched(self, pipeline: str) -> Path:
+        """Where copies of a pipeline's spans are, each under the hash of its bytes."""
+        return self.root / "fetched" / pipeline
 
     def quarantine(self, pipeline: str) -> Path:
         """Where refused rows of a pipeline's spans are kept, with line numbers and reasons."""

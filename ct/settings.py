@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ct.home import Home
 
 PREFIX = "CT_"
+LEDGER_URL = "ledger_url"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -39,6 +40,10 @@ class Settings(BaseModel):
 
     mlflow_url: str | None = None
     """An MLflow server of your own. When set, `ct up` starts none."""
+
+    ledger_url: str | None = Field(default=None, repr=False)
+    """Where the ledger is: a URL of SQLAlchemy's kind, postgresql://user:password@host/database. Default: SQLite in CT_HOME.
+    It may hold a password, so `ct up` keeps it under secrets/ and not in settings.yaml."""
 
     serving_workers: int = Field(default=1, ge=1, le=64)
     """Processes that answer predictions, each with every version of its own. One answers several thousand rows a second."""
@@ -119,15 +124,22 @@ class Settings(BaseModel):
 
         path = home.root / "settings.yaml"
         stored = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+        secret = home.secrets / LEDGER_URL
         if not isinstance(stored, dict):
             raise ConfigError(f"{path} must hold keys and values. Nothing was started.", path=str(path))
         overrides = {
             key: environment[PREFIX + key.upper()] for key in cls.model_fields if environment.get(PREFIX + key.upper())
         }
         try:
-            return cls.model_validate({**stored, **overrides})
+            kept = {LEDGER_URL: secret.read_text(encoding="utf-8").strip()} if secret.exists() else {}
+            return cls.model_validate({**kept, **stored, **overrides})
         except ValidationError as error:
-            lines = [f"  - {'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+            lines = [
+                f"  - {'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})"
+                if e["loc"]
+                else f"  - {e['msg']}"
+                for e in error.errors()  # one about several settings holds all of them, with whatever is secret
+            ]
             raise ConfigError(
                 "\n".join([f"Settings from {path} and {PREFIX}* variables are not valid.", *lines]), path=str(path)
             ) from error
@@ -136,4 +148,10 @@ class Settings(BaseModel):
         """Keep these settings for later commands, so that every shell talks to the same addresses."""
         import yaml  # noqa: PLC0415
 
-        write_atomically(home.root / "settings.yaml", yaml.safe_dump(self.model_dump(mode="json", exclude_none=True)))
+        secret = home.secrets / LEDGER_URL
+        if self.ledger_url is None:
+            secret.unlink(missing_ok=True)
+        else:
+            write_atomically(secret, self.ledger_url)
+        plain = self.model_dump(mode="json", exclude_none=True, exclude={LEDGER_URL})
+        write_atomically(home.root / "settings.yaml", yaml.safe_dump(plain))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,12 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
 
 from ct.airflow.closing import close_run
+from ct.airflow.looking import connection_of, scanner_of
+from ct.airflow.scan import INCOMPLETE_AFTER_S, note_unreadable
 from ct.config import PipelineConfig
 from ct.contracts import RunRequest, TriggerKind
 from ct.deploy import deployed_spec
-from ct.errors import RegistryError
+from ct.errors import RegistryError, SourceError
 from ct.home import Home, write_atomically
 from ct.settings import Settings
 from ct.triggers.claims import Ask
@@ -37,14 +40,19 @@ TRIGGERS = {
 }
 """Airflow's run type -> ours; any other is manual."""
 GOING_ON = ("queued", "running")
+LOOK_AT_MOST_S = 60.0
+"""Seconds that the look at the source may take before no further span is fetched, waiting for files to settle included."""
+ASKING = (TriggerKind.DATA, TriggerKind.SCHEDULE)
+"""Runs that wait for cooldown and rows; a person or a backfill does not."""
 
 
 class ClaimSpans(BaseOperator):
-    """First task: take the spans that wait, and write the run's request.
+    """First task: look at the source, take the spans that wait, and write the run's request.
 
-    Without any the whole run is skipped, with the reason. `{"force": true}` in the run's conf runs on the window as it is;
-    `{"retry_refused": true}` tries refused spans again. A backfill runs on the spans that had been seen by its date, new
-    ones among them or not. A retry, or clearing this task, gives the same claim and leaves the request as it was written.
+    Without any, or before they are due, the whole run is skipped, with the reason. `{"force": true}` in the run's conf runs on
+    the window as it is; `{"retry_refused": true}` tries refused spans again. A backfill runs on the spans that had been seen
+    by its date, new ones among them or not. A retry, or clearing this task, gives the same claim and leaves the request as it
+    was written; clearing it in a run that was skipped claims anew.
     """
 
     ui_color = "#e8f0fe"
@@ -58,8 +66,11 @@ class ClaimSpans(BaseOperator):
         home = Home.from_environment()
         ledger = Ledger.open(home)
         spec = deployed_spec(home, self.pipeline)
-        ask = self._ask(context, PipelineConfig.model_validate(spec.config))
+        config = PipelineConfig.model_validate(spec.config)
+        ask = self._ask(context, config)
         self._reconcile(home, ledger, ask, context["ti"])
+        if ask.trigger is not TriggerKind.BACKFILL:
+            self._look(home, ledger, config)
         claim = ledger.claim(ask)
         if claim is None:
             run = ledger.run_of(self.pipeline, ask.airflow_run_id)
@@ -92,7 +103,29 @@ class ClaimSpans(BaseOperator):
             force=backfill or conf.get("force") is True,
             refused_too=conf.get("retry_refused") is True,
             seen_until=dag_run.data_interval_end if backfill else None,
+            coalescing=config.trigger if kind in ASKING else None,
         )
+
+    def _look(self, home: Home, ledger: Ledger, config: PipelineConfig) -> None:
+        """Record what is in the source now: nobody else does where there is no watcher, or not yet what a message announced.
+
+        A source that cannot be read is written down, and the run goes on with what the ledger has.
+        """
+        until_s = time.monotonic() + LOOK_AT_MOST_S
+        incomplete_after_s = INCOMPLETE_AFTER_S if config.trigger.on_data else 0.0
+        try:
+            scanner = scanner_of(config, home, ledger, connection_of(config), incomplete_after_s=incomplete_after_s)
+        except SourceError as error:
+            note_unreadable(ledger, self.pipeline, error.message)
+            self.log.warning("%s The run goes on with what the ledger has.", error)
+            return
+        seen = scanner.look(until_s)
+        self.log.info("Looked at the source: %s", seen.text)
+        if seen.ready_in_s is not None and time.monotonic() + seen.ready_in_s < until_s:
+            time.sleep(seen.ready_in_s)  # nothing tells that a file is written to no more but that it is left alone
+            self.log.info(
+                "Looked again, after %.1f s for what was fresh: %s", seen.ready_in_s, scanner.look(until_s).text
+            )
 
     def _begin(self, home: Home, ledger: Ledger, spec: DeployedSpec, ask: Ask, claim: Claim) -> RunRequest:
         request = RunRequest(

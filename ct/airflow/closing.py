@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from ct.contracts import NodeResult, Outcome, RunRequest
-from ct.triggers.records import RunStatus
+from ct.triggers.records import RunStatus, SkipCause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from ct.home import Home
     from ct.triggers.ledger import Ledger
 
-GATE = "Gate"
+GATE, TRAINER = "Gate", "Trainer"
 BAD_SPAN, BAD_DATA = "SpanRefusedError", "DataAnomalyError"
+CAUSES = {BAD_SPAN: SkipCause.UNREADABLE_SPAN, BAD_DATA: SkipCause.SCHEMA_BREAK}
+"""Errors of nodes that say: the data is the cause, and no other try helps."""
 ANOMALY_OF_SPLIT = re.compile(r"(train|eval): ")
 """How ExampleValidator's facts begin each anomaly."""
 
@@ -32,6 +35,8 @@ class Ending:
     version: int | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
     """Span -> why its data cannot be trained on."""
+    cause: SkipCause | None = None
+    """Of a run that was skipped."""
 
 
 def close_run(home: Home, ledger: Ledger, run_id: str, *, failed_tasks: Iterable[str]) -> Ending:
@@ -44,18 +49,43 @@ def close_run(home: Home, ledger: Ledger, run_id: str, *, failed_tasks: Iterable
         failed_tasks: The tasks that Airflow calls failed, in the order in which they ran.
     """
     ending = ending_of(_read_request(home, run_id), _read_results(home, run_id), tuple(failed_tasks))
-    for span, reason in ending.refused.items():
-        ledger.refuse_span(run_id, span, reason)
-    ledger.finish_run(run_id, ending.status, message=ending.message, version=ending.version)
+    ledger.finish_run(
+        run_id,
+        ending.status,
+        message=ending.message,
+        version=ending.version,
+        cause=ending.cause,
+        refused=ending.refused,
+    )
     return ending
+
+
+def stopped_by_data(home: Home, run_id: str, nodes: Iterable[str]) -> str | None:
+    """Why a run ended early when the data is the cause, or None.
+
+    Args:
+        home: Where the run's folder is.
+        run_id: The run.
+        nodes: Those whose results count: what a node needs.
+    """
+    results = _read_results(home, run_id)
+    found = (results[node] for node in nodes if node in results and is_stop(results[node]))
+    stop = next(found, None)
+    return None if stop is None else f"{stop.node_id} stopped the run before training: {stop.message}"
 
 
 def ending_of(request: RunRequest | None, results: Mapping[str, NodeResult], failed_tasks: tuple[str, ...]) -> Ending:
     """How a run with these results ended.
 
-    A run with a failed task failed, also when its gate had approved. A run without one whose gate never spoke failed
-    too: somebody ended it before that.
+    A run that its data stopped before training is skipped: nothing failed, and nothing was wasted. Any other run with a
+    failed task failed, also when its gate had approved. A run without one whose gate never spoke failed too: somebody ended
+    it before that.
     """
+    stops = [result for result in results.values() if is_stop(result)]
+    if stops and not _is_done(results, TRAINER) and not _is_done(results, GATE):
+        refused = {} if request is None else refused_spans(request, stops[0])
+        cause = CAUSES[stops[0].error_type or ""]
+        return Ending(RunStatus.SKIPPED, stops[0].message, refused=refused, cause=cause)
     bad = [results[task] for task in failed_tasks if task in results and not results[task].ok]
     if bad:
         refused = {} if request is None else refused_spans(request, bad[0])
@@ -78,8 +108,12 @@ def refused_spans(request: RunRequest, result: NodeResult) -> dict[str, str]:
     """
     names = [span.name for span in request.spans]
     if result.error_type == BAD_SPAN:
-        span = str(result.facts.get("span", ""))
-        return {span: str(result.facts.get("reason") or result.message)} if span in names else {}
+        found_in = str(
+            result.facts.get("span", "")
+        )  # the span's name, or that of its file: a copy is named by its hash
+        by_file = {Path(span.uri).stem: span.name for span in request.spans}
+        span = found_in if found_in in names else by_file.get(found_in)
+        return {span: str(result.facts.get("reason") or result.message)} if span else {}
     if result.error_type != BAD_DATA:
         return {}
     found = [str(anomaly) for anomaly in result.facts.get("anomalies", ())]
@@ -87,6 +121,15 @@ def refused_spans(request: RunRequest, result: NodeResult) -> dict[str, str]:
     newest, older = names[-1], [name for name in names[:-1] if name in request.new_spans]
     taken_out = [*(older if "train" in splits else ()), *([newest] if "eval" in splits or len(names) == 1 else ())]
     return dict.fromkeys(taken_out, "; ".join(found) or result.message)
+
+
+def is_stop(result: NodeResult) -> bool:
+    """Whether a node ended the run because of its data."""
+    return not result.ok and result.error_type in CAUSES
+
+
+def _is_done(results: Mapping[str, NodeResult], node: str) -> bool:
+    return node in results and results[node].ok
 
 
 def _read_request(home: Home, run_id: str) -> RunRequest | None:

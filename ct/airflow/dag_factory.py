@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, TaskGroup, TriggerRule
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetAny,
+    AssetOrTimeSchedule,
+    AssetWatcher,
+    CronTriggerTimetable,
+    TaskGroup,
+    TriggerRule,
+)
 from pydantic import ValidationError
 
 from ct.airflow.claim import CLAIM, ClaimSpans
@@ -19,10 +28,14 @@ from ct.deploy import deployed_pipelines, deployed_spec
 from ct.errors import CTError
 
 if TYPE_CHECKING:
+    from airflow.triggers.base import BaseEventTrigger
+
+    from ct.config import QueueConfig
     from ct.contracts import DeployedSpec, NodeSpec
     from ct.home import Home
 
 LONGEST_RETRY_DELAY = timedelta(minutes=10)
+QUEUE_POLL_S = 0.5
 OWN_RETRIES, OWN_RETRY_DELAY, OWN_TIMEOUT = 3, timedelta(seconds=3), timedelta(minutes=5)
 """For `claim` and `finish`: they write a few rows and talk to MLflow."""
 
@@ -109,25 +122,34 @@ def _node_task(node: NodeSpec, config: PipelineConfig, group: TaskGroup) -> Node
 
 
 def _schedule(home: Home, config: PipelineConfig) -> Any:
-    """Landing spans, a cron expression, or both."""
+    """Landing spans, other DAGs' assets, a cron expression, or whichever of them comes first."""
     trigger = config.trigger
     timetable = CronTriggerTimetable(trigger.schedule, timezone=trigger.timezone) if trigger.schedule else None
-    if not trigger.on_data:
+    assets = [*([_spans(home, config)] if trigger.on_data else []), *(Asset(uri=uri) for uri in trigger.assets)]
+    if not assets:
         return timetable
-    asset = _asset(home, config)
-    return [asset] if timetable is None else AssetOrTimeSchedule(timetable=timetable, assets=[asset])
+    any_of = AssetAny(*assets)
+    return any_of if timetable is None else AssetOrTimeSchedule(timetable=timetable, assets=any_of)
 
 
-def _asset(home: Home, config: PipelineConfig) -> Asset:
+def _spans(home: Home, config: PipelineConfig) -> Asset:
     """The pipeline's spans, watched by the triggerer. Two pipelines may watch one folder: each has its own asset."""
-    folder = home.root / (config.source.path or f"landing/{config.name}")
-    watch = SpanTrigger(
-        home=str(home.root),
-        pipeline=config.name,
-        folder=str(folder),
-        pattern=config.source.pattern,
-        poll_interval_s=config.trigger.poll_interval_s,
-        settle_s=config.trigger.settle_s,
-    )
     name = f"{config.name}_spans"
-    return Asset(name, uri=f"x-ct://spans/{config.name}", watchers=[AssetWatcher(name=name, trigger=watch)])
+    watchers = [AssetWatcher(name=name, trigger=SpanTrigger(home=str(home.root), pipeline=config.name))]
+    if config.trigger.queue is not None:
+        watchers.append(AssetWatcher(name=f"{config.name}_queue", trigger=_queue(config.trigger.queue)))
+    return Asset(name, uri=f"x-ct://spans/{config.name}", watchers=watchers)
+
+
+def _queue(queue: QueueConfig) -> BaseEventTrigger:
+    """Airflow's own trigger, which ends with each message and is started anew."""
+    # Importing it looks through all providers, which only pipelines with a queue shall pay for at each parsing.
+    from airflow.providers.common.messaging.triggers.msg_queue import MessageQueueTrigger  # noqa: PLC0415
+
+    if queue.kind == "kafka":
+        return MessageQueueTrigger(
+            scheme="kafka", topics=[queue.topic], kafka_config_id=queue.connection, poll_interval=QUEUE_POLL_S
+        )
+    return MessageQueueTrigger(
+        scheme="redis+pubsub", channels=[queue.topic], redis_conn_id=queue.connection, poll_interval=QUEUE_POLL_S
+    )

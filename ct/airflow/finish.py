@@ -12,7 +12,7 @@ from ct.errors import RegistryError
 from ct.home import Home
 from ct.settings import Settings
 from ct.triggers.ledger import Ledger
-from ct.triggers.records import RunStatus
+from ct.triggers.records import BEFORE_CLAIM, RunStatus
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -26,7 +26,7 @@ class FinishRun(BaseOperator):
     """Last task, whatever happened before: write down how the run ended, and settle its spans.
 
     It is a teardown, so it runs after failures too. Its own state is the run's: it fails, once all is written down, when the
-    run failed, and does not when the gate refused.
+    run failed, and does not when the gate refused or when the data stopped the run before training.
     """
 
     ui_color = "#e8f0fe"
@@ -42,7 +42,7 @@ class FinishRun(BaseOperator):
         home = Home.from_environment()
         ledger = Ledger.open(home)
         run = ledger.run_of(self.pipeline, dag_run.run_id)
-        if run is None or run.status is RunStatus.SKIPPED:
+        if run is None or run.cause in BEFORE_CLAIM:
             raise AirflowSkipException("The run had claimed nothing.")
         states = ti.get_task_states(dag_id=dag_run.dag_id, run_ids=[dag_run.run_id])[dag_run.run_id]
         failed = [node_id for node_id in self.node_ids if states.get(node_id) == "failed"]
@@ -53,6 +53,8 @@ class FinishRun(BaseOperator):
         if ending.status is RunStatus.FAILED:
             self._fail_mlflow_run(home, run, ending.message)
             raise AirflowFailException(f"Run {run.run_id} failed: {ending.message}")
+        if ending.status is RunStatus.SKIPPED:
+            self._fail_mlflow_run(home, run, f"ended before training: {ending.message}")
         self.log.info("Run %s: %s. %s", run.run_id, ending.status.value, ending.message)
         return {"status": ending.status.value, "message": ending.message, "version": ending.version}
 

@@ -8,7 +8,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from ct.airflow.claim import CLAIM
-from ct.airflow.closing import GATE
+from ct.airflow.closing import GATE, TRAINER, is_stop, stopped_by_data
 from ct.contracts import NodeJob, Outcome, RunRequest
 from ct.deploy import spec_dir_of
 from ct.errors import CTError
@@ -45,6 +45,10 @@ class NodeOperator(BaseOperator):
         claimed = ti.xcom_pull(task_ids=CLAIM)
         request_path = home.request_path(claimed["run_id"])
         request = RunRequest.model_validate_json(request_path.read_text(encoding="utf-8"))
+        upstream = self.get_flat_relative_ids(upstream=True)
+        stopped = stopped_by_data(home, request.run_id, upstream)
+        if stopped is not None:  # Register runs where others were skipped, and must not here
+            raise AirflowSkipException(stopped)
         Ledger.open(home).reopen(request.run_id)
         job = NodeJob(
             home=str(home.root),
@@ -58,6 +62,8 @@ class NodeOperator(BaseOperator):
             result = self._node_run.execute()
         except CTError as error:
             raise (AirflowException if error.retryable else AirflowFailException)(error.message) from error
+        if is_stop(result) and TRAINER not in upstream:
+            raise AirflowSkipException(result.message)
         if not result.ok:
             raise (AirflowException if result.retryable else AirflowFailException)(result.message)
         self.log.info("%s (%.1f s, peak memory %.0f MB)", result.message, result.seconds, result.peak_rss_mb)

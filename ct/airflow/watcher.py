@@ -1,56 +1,106 @@
-"""The trigger that Airflow's triggerer runs: it waits for spans to land in a pipeline's folder."""
+"""The trigger that Airflow's triggerer runs: it waits for spans to land in a pipeline's source."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from ct.airflow.scan import Scanner
+from ct.airflow.announce import Announcer
+from ct.airflow.looking import connection_of_async, scanner_of
+from ct.airflow.scan import note_unreadable
+from ct.config import PipelineConfig
+from ct.deploy import deployed_spec
+from ct.errors import CTError, SourceError
 from ct.home import Home
-from ct.sources.folder import FolderSource
 from ct.triggers.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+
+    from ct.airflow.scan import Scanner
+    from ct.contracts import Span
+
+T = TypeVar("T")
+AFTER_TROUBLE_S = 5.0
+"""Least pause after a look that failed."""
 
 
 class SpanTrigger(BaseEventTrigger):
-    """Yields an event for spans that landed, once they are in the ledger.
+    """Yields an event for spans that are due, once they are in the ledger.
+
+    Airflow keeps a watcher by its arguments and runs it for as long as a DAG names it. So it is told which pipeline to watch
+    and nothing else, and follows what is deployed: a redeploy changes the watch within one look.
 
     Events are at least once. After a restart, spans that no run has taken are announced again; a run that finds nothing
     to claim is skipped.
+
+    Args:
+        home: CT_HOME.
+        pipeline: Whose source is watched.
+        earlier: What an earlier ct stored with its watchers; Airflow starts those until it has read the DAG anew.
     """
 
-    def __init__(
-        self, *, home: str, pipeline: str, folder: str, pattern: str, poll_interval_s: float, settle_s: float
-    ) -> None:
+    def __init__(self, *, home: str, pipeline: str, **earlier: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        del earlier
         self.home = home
         self.pipeline = pipeline
-        self.folder = folder
-        self.pattern = pattern
-        self.poll_interval_s = poll_interval_s
-        self.settle_s = settle_s
+        self._spec_hash: str | None = None
+        self._ledger: Ledger
+        self._announcer: Announcer
+        self._scanner: Scanner | None = None
+        self._thread: ThreadPoolExecutor
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """What Airflow stores: the class and its arguments."""
-        names = ("home", "pipeline", "folder", "pattern", "poll_interval_s", "settle_s")
-        return "ct.airflow.watcher.SpanTrigger", {name: getattr(self, name) for name in names}
+        return "ct.airflow.watcher.SpanTrigger", {"home": self.home, "pipeline": self.pipeline}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look at the folder again and again. Reading, hashing and the ledger are off the event loop."""
-        scanner = await asyncio.to_thread(self._scanner)
-        while True:
-            spans = await asyncio.to_thread(scanner.look)
-            if spans:
-                names = [f"{span.name} revision {span.revision}" for span in spans]
-                yield TriggerEvent({"pipeline": self.pipeline, "spans": names})  # type: ignore[no-untyped-call]
-            await asyncio.sleep(self.poll_interval_s)
+        """Look at the source again and again, off the event loop, in a thread of its own: others' fetches do not hold it up."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ct-watch")
+        pause_s = AFTER_TROUBLE_S
+        try:
+            while True:
+                spans: tuple[Span, ...] = ()
+                try:
+                    spec = await self._off_loop(deployed_spec, Home(Path(self.home)), self.pipeline)
+                    config = PipelineConfig.model_validate(spec.config)
+                    pause_s = config.trigger.poll_interval_s
+                    if config.trigger.on_data:
+                        spans = await self._look(spec.spec_hash, config)
+                except (CTError, ValueError, OSError) as error:  # a spec that is being replaced, a ledger that restarts
+                    self.log.warning("%s is not looked at now: %s", self.pipeline, error)
+                    pause_s = max(pause_s, AFTER_TROUBLE_S)
+                if spans:
+                    names = [f"{span.name} revision {span.revision}" for span in spans]
+                    yield TriggerEvent({"pipeline": self.pipeline, "spans": names})  # type: ignore[no-untyped-call]
+                await asyncio.sleep(pause_s)
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _scanner(self) -> Scanner:
-        source = FolderSource(Path(self.folder), self.pattern)
-        return Scanner(self.pipeline, source, Ledger.open(Home(Path(self.home))), self.settle_s, time.monotonic)
+    async def _look(self, spec_hash: str, config: PipelineConfig) -> tuple[Span, ...]:
+        """The spans to announce now. What waits is announced also when the source cannot be read."""
+        if self._spec_hash != spec_hash:
+            self._ledger = await self._off_loop(Ledger.open, Home(Path(self.home)))
+            self._announcer = Announcer(self.pipeline, self._ledger, config.trigger)
+            self._scanner, self._spec_hash = None, spec_hash
+        try:
+            if self._scanner is None:
+                connection = await connection_of_async(config)
+                home = Home(Path(self.home))
+                self._scanner = await self._off_loop(scanner_of, config, home, self._ledger, connection)
+        except SourceError as error:
+            self.log.warning("%s: %s", self.pipeline, error)
+            await self._off_loop(note_unreadable, self._ledger, self.pipeline, error.message)
+        else:
+            seen = await self._off_loop(self._scanner.look)
+            if seen.problem is not None:
+                self._scanner = None  # the next look reads the connection anew: it may have been corrected
+        return await self._off_loop(self._announcer.due)
+
+    async def _off_loop(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)

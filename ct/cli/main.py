@@ -11,7 +11,21 @@ from typing import TYPE_CHECKING
 import click
 
 from ct import __version__
-from ct.cli import daemon, doctor, history, models, pipelines, replay, rollout, runs, status, tokens
+from ct.cli import (
+    daemon,
+    data,
+    doctor,
+    events,
+    history,
+    models,
+    pipelines,
+    replay,
+    rollout,
+    runs,
+    schema,
+    status,
+    tokens,
+)
 from ct.errors import CTError
 
 if TYPE_CHECKING:
@@ -44,7 +58,8 @@ def cli(debug: bool) -> None:  # noqa: FBT001  click passes flags so
 
 for command in (
     *(daemon.up, daemon.down, status.status),
-    *(pipelines.sample, pipelines.deploy, pipelines.trigger, runs.runs, runs.logs),
+    *(pipelines.sample, pipelines.deploy, pipelines.trigger, runs.runs, runs.logs, events.events),
+    *(data.data, schema.schema),
     *(models.models, rollout.rollout, rollout.rollback, history.history, history.at, replay.replay),
     *(tokens.token, doctor.doctor),
 ):

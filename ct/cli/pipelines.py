@@ -67,9 +67,10 @@ def sample(data: str, to: Path, months: str, file_format: str, rows: int | None)
 @click.command()
 @click.argument("pipeline")
 @click.option("--force", is_flag=True, help="Train on the current window even when no span is new.")
+@click.option("--retry-refused", is_flag=True, help="Try refused spans again, after the schema has changed.")
 @click.option("--wait", is_flag=True, help="Wait for the run's end; exit 1 unless it ended well.")
 @json_option
-def trigger(pipeline: str, force: bool, wait: bool, as_json: bool) -> None:  # noqa: FBT001
+def trigger(pipeline: str, force: bool, retry_refused: bool, wait: bool, as_json: bool) -> None:  # noqa: FBT001
     """Start a run of PIPELINE now."""
     from ct.airflow.api import AirflowApi  # noqa: PLC0415
     from ct.deploy import deployed_spec  # noqa: PLC0415
@@ -81,7 +82,8 @@ def trigger(pipeline: str, force: bool, wait: bool, as_json: bool) -> None:  # n
     home.check_layout()
     deployed_spec(home, pipeline)
     with AirflowApi(Settings.load(home), home) as airflow:
-        airflow_run_id = airflow.trigger(pipeline, {"force": True} if force else {})
+        asked = {"force": force, "retry_refused": retry_refused}
+        airflow_run_id = airflow.trigger(pipeline, {name: True for name, is_set in asked.items() if is_set})
         state = await_end(airflow, pipeline, airflow_run_id) if wait else "queued"
     run = Ledger.open(home).run_of(pipeline, airflow_run_id)
     if as_json:

@@ -12,6 +12,7 @@ from ct.errors import CTError
 
 if TYPE_CHECKING:
     from ct.airflow.api import AirflowApi, TaskInstance
+    from ct.home import Home
     from ct.triggers.records import RunRecord
 
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
@@ -42,13 +43,17 @@ def runs(pipeline: str | None, limit: int, as_json: bool) -> None:  # noqa: FBT0
         click.echo(f"no runs yet; drop a span into {home.landing / (pipeline or '<pipeline>')} or use `ct trigger`")
     else:
         header = ("run", "began", "seconds", "spans", "status", "version", "why")
-        print_table(None, header, [_row(run) for run in found])
+        print_table(None, header, [_row(home, run) for run in found])
 
 
-def _row(run: RunRecord) -> tuple[object, ...]:
+def _row(home: Home, run: RunRecord) -> tuple[object, ...]:
+    from ct.cli.found import validation_of  # noqa: PLC0415
+
     seconds = f"{(run.finished_at - run.started_at).total_seconds():.0f}" if run.finished_at else None
     spans = ", ".join(run.spans) or "none new"
-    return run.run_id, ago(run.started_at), seconds, spans, run.status.value, run.version, run.message
+    validation = validation_of(home, run.run_id)
+    warned = f" ({len(validation.warnings)} data warnings)" if validation and validation.warnings else ""
+    return run.run_id, ago(run.started_at), seconds, spans, run.status.value, run.version, run.message + warned
 
 
 @click.command()

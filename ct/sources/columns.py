@@ -1,4 +1,4 @@
-"""What a pipeline asks of a span: its columns, and the refusal of a file that does not have them."""
+"""What a pipeline asks of a span: its columns, and the check that a header has exactly these."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
-
-from ct.errors import SpanRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+    from ct.sources.span_file import SpanFile
 
 SHOWN_CHARACTERS = 60
 OTHER_SEPARATORS = ";\t|"
@@ -40,20 +40,24 @@ class Column:
     type: ColumnType
     required: bool
     """True when every row must have a value."""
+    minimum: float | None = None
+    """The smallest value a row may have; None where the schema sets none. Numbers only."""
+    maximum: float | None = None
+
+    def out_of_range(self, value: float) -> str | None:
+        """Why the value may not be there, or None. Of a float column, the value is one of 32 bits."""
+        if self.minimum is not None and value < self.minimum:
+            return f"is {self._text(value)}, below the schema's minimum of {self._text(self.minimum)}"
+        if self.maximum is not None and value > self.maximum:
+            return f"is {self._text(value)}, above the schema's maximum of {self._text(self.maximum)}"
+        return None
+
+    def _text(self, value: float) -> str:
+        """The shortest text that reads as the value in the column's type: 0.1, not 0.10000000149."""
+        return str(np.float32(value)).removesuffix(".0") if self.type is ColumnType.FLOAT else str(value)
 
 
-def refusal(path: Path, reason: str) -> SpanRefusedError:
-    """The error for a span that cannot be used. `reason` is the middle of a sentence, without a full stop."""
-    return SpanRefusedError(
-        f'Span "{path.stem}" is refused: {reason}. Nothing was trained on it. '
-        f"Land a corrected {path.name}; other spans are not affected.",
-        span=path.stem,
-        path=str(path),
-        reason=reason,
-    )
-
-
-def check_names(path: Path, names: Sequence[str], columns: Sequence[Column]) -> None:
+def check_names(file: SpanFile, names: Sequence[str], columns: Sequence[Column]) -> None:
     """Refuse a header that does not hold exactly the agreed columns, each once, in any order.
 
     Raises:
@@ -61,19 +65,19 @@ def check_names(path: Path, names: Sequence[str], columns: Sequence[Column]) -> 
     """
     agreed = [column.name for column in columns]
     if len(names) == 1 and len(agreed) > 1 and any(separator in names[0] for separator in OTHER_SEPARATORS):
-        raise refusal(path, f"its header is one field, {shown(names[0])}; fields are separated by commas")
+        raise file.refused(f"its header is one field, {shown(names[0])}; fields are separated by commas")
     blank = [position for position, name in enumerate(names, start=1) if not name.strip()]
     if blank:
-        raise refusal(path, f"column {blank[0]} of its header has no name")
+        raise file.refused(f"column {blank[0]} of its header has no name")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise refusal(path, f"its header names {_quoted(twice)} more than once")
+        raise file.refused(f"its header names {_quoted(twice)} more than once")
     missing = [name for name in agreed if name not in names]
     extra = [name for name in names if name not in agreed]
     if missing or extra:
         lacks = [f"lacks {_quoted(missing)}"] if missing else []
         holds = [f"has unknown {_quoted(extra)}{_nearest(extra, missing)}"] if extra else []
-        raise refusal(path, f"its header {' and '.join(lacks + holds)}; schema.pbtxt decides which columns a span has")
+        raise file.refused(f"its header {' and '.join(lacks + holds)}; schema.pbtxt decides which columns a span has")
 
 
 def shown(text: str, limit: int = SHOWN_CHARACTERS) -> str:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ct.contracts import Span
+
 
 @dataclass(frozen=True)
 class Offered:
@@ -38,6 +40,9 @@ class Unready:
     fingerprint: str
     reason: str
     """The middle of a sentence, such as `its Parquet footer has not been written`."""
+    ready_in_s: float | None = None
+    """Seconds until it counts as whole if nothing happens to it: it is on its way, and nobody needs to be told. None where
+    nobody knows: when it stays so, that is written down for `ct status`."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,17 @@ class Source(Protocol):
 
     @property
     def keeps(self) -> bool:
-        """Whether `look` lists everything there is, so that a span which is listed no more was deleted."""
+        """Whether `look` lists everything there is, so that a span which is listed no more was deleted.
+
+        Where it does not, spans are recorded in the order in which they are offered, without gaps.
+        """
         ...
 
-    def look(self, since: str | None) -> Look:
+    def look(self, since: Span | None) -> Look:
         """What is there now.
 
         Args:
-            since: the watermark: the name of the newest span that the ledger has. A source that cannot list all of its spans
+            since: the newest span that the ledger has, by name. A source that cannot list all of its spans
                 cheaply lists those from there on, and some before it, where late rows are still awaited.
 
         Raises:

@@ -2,94 +2,126 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ct.errors import SourceChangedError, SourceError
+from ct.sources.contract import Look, Offered, Unready
+from ct.sources.patterns import format_of, is_match, span_name
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable
+
+    from ct.contracts import Span
 
 UNFINISHED_ENDINGS = (".tmp", ".part", ".partial", ".crdownload")
 PARQUET_MAGIC = b"PAR1"
 HASH_BLOCK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class LandedFile:
-    """A file in the folder, as one look saw it."""
-
-    name: str
-    path: Path
-    size_bytes: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True)
+@dataclass
 class FolderSource:
-    """Every file of `path` that matches `pattern` is a span, named by its file name without the ending."""
+    """Every file of `path` that matches `pattern` is a span; it is read in place, not copied. ct.sources.patterns names it."""
 
     path: Path
+    """Absolute."""
     pattern: str
+    settle_s: float = 0.0
+    """Seconds that a file must keep its size and time."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds; does not run backwards."""
+    _settling: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """Address -> its fingerprint, and since when it has had it."""
+    _whole: dict[str, str] = field(default_factory=dict)
+    """Address -> the fingerprint with which it was whole, so that no look opens a file again."""
 
     @property
-    def format(self) -> str:
-        """`csv` or `parquet`."""
-        return self.pattern.rpartition(".")[2]
+    def keeps(self) -> bool:
+        """A look lists every file."""
+        return True
 
-    def landed(self) -> list[LandedFile]:
-        """The files there now, ordered by name. Hidden files and names that say 'unfinished' are left out.
+    def look(self, since: Span | None) -> Look:  # noqa: ARG002  all are listed, whatever the ledger has
+        """The files there now. Hidden files and names that say 'unfinished' are left out.
 
         Raises:
-            OSError: the folder is not there, for example not mounted, or cannot be read.
+            SourceError: the folder is not there, for example not mounted, or cannot be read.
         """
-        if not self.path.is_dir():  # glob would find nothing and say nothing
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
-        files = []
-        for path in sorted(self.path.glob(self.pattern)):
-            if path.name.startswith(".") or path.name.endswith(UNFINISHED_ENDINGS):
-                continue
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue  # gone between the listing and the look
-            if path.is_file():
-                files.append(LandedFile(path.stem, path, status.st_size, status.st_mtime_ns))
-        return files
+        now_s = self.clock()
+        offered: dict[str, Offered] = {}
+        unready: list[Unready] = []
+        before, self._settling = self._settling, {}
+        whole, self._whole = self._whole, {}
+        for path, status in self._files():
+            uri, fingerprint = str(path), _fingerprint(status)
+            name = span_name(path.relative_to(self.path).as_posix(), self.pattern)
+            since_s = before[uri][1] if before.get(uri, ("",))[0] == fingerprint else now_s
+            self._settling[uri] = (fingerprint, since_s)
+            left_s = self.settle_s - (now_s - since_s)
+            if left_s > 0:
+                unready.append(Unready(name, uri, fingerprint, "it was written to a moment ago", left_s))
+            elif name in offered:
+                unready.append(Unready(name, uri, fingerprint, f"{offered[name].uri} gives a span of the same name"))
+            elif whole.get(uri) != fingerprint and (reason := incomplete_reason(path)) is not None:
+                unready.append(Unready(name, uri, fingerprint, reason))
+            else:
+                self._whole[uri] = fingerprint
+                offered[name] = Offered(name, uri, format_of(self.pattern), fingerprint, status.st_size)
+        return Look(tuple(offered[name] for name in sorted(offered)), tuple(unready))
 
+    def fetch(self, offered: Offered, folder: Path) -> Path:  # noqa: ARG002  the file is local
+        """The file itself, where it is what was offered still.
 
-@dataclass
-class Settling:
-    """Remembers since when each file has kept its size and time."""
-
-    settle_s: float
-    _since: dict[Path, tuple[LandedFile, float]] = field(default_factory=dict)
-
-    def settled(self, files: Sequence[LandedFile], now_s: float) -> list[LandedFile]:
-        """Those of the files that have not changed for `settle_s` seconds.
-
-        Args:
-            files: what the folder holds now.
-            now_s: any clock that does not run backwards, in seconds.
+        Raises:
+            SourceChangedError: it was written to, or went away.
+            SourceError: it cannot be read.
         """
-        self._since = {file.path: self._seen(file, now_s) for file in files}
-        return [file for file, since in self._since.values() if now_s - since >= self.settle_s]
+        path = Path(offered.uri)
+        try:
+            now = _fingerprint(path.stat())
+        except FileNotFoundError:
+            now = "gone"
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if now != offered.fingerprint:
+            raise SourceChangedError(
+                f"{path} has changed since it was looked at ({offered.fingerprint}, now {now}). Nothing was recorded; "
+                "the next look tells.",
+                uri=str(path),
+            )
+        return path
 
-    def _seen(self, file: LandedFile, now_s: float) -> tuple[LandedFile, float]:
-        known = self._since.get(file.path)
-        return known if known is not None and known[0] == file else (file, now_s)
+    def _files(self) -> list[tuple[Path, os.stat_result]]:
+        """What matches, ordered by path."""
+        found = []
+        try:
+            if not self.path.is_dir():  # glob would find nothing and say nothing
+                raise _unreadable(self.path, FileNotFoundError(2, "it does not exist"))
+            os.scandir(self.path).close()  # glob says nothing of a folder that must not be read, either
+            for path in sorted(self.path.glob(self.pattern)):
+                if path.name.endswith(UNFINISHED_ENDINGS) or not is_match(
+                    path.relative_to(self.path).as_posix(), self.pattern
+                ):
+                    continue
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    continue  # gone between the listing and the look
+                if path.is_file():
+                    found.append((path, status))
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        return found
 
 
 def incomplete_reason(path: Path) -> str | None:
-    """Why the file looks half-written, or None when it is whole.
+    """Why the file looks half-written or cannot be read, or None when it is whole.
 
     A Parquet file ends with its magic bytes, a CSV file with a line end. An empty file is whole: it will be refused with
     a reason rather than waited for.
-
-    Raises:
-        OSError: the file cannot be read, and not because it went away.
     """
     try:
         with path.open("rb") as file:
@@ -98,6 +130,8 @@ def incomplete_reason(path: Path) -> str | None:
             tail = file.read()
     except FileNotFoundError:
         return "it went away"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
     if not tail:
         return None
     if path.suffix == ".parquet" and tail != PARQUET_MAGIC:
@@ -114,3 +148,11 @@ def sha256_of(path: Path) -> str:
         while block := file.read(HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _fingerprint(status: os.stat_result) -> str:
+    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
+
+
+def _unreadable(path: Path, error: OSError) -> SourceError:
+    return SourceError(f"{path}: {error.strerror or error}", uri=str(path))

@@ -1,4 +1,4 @@
-"""Values that have the right type and still may not be there: missing ones, NaN and infinities, NUL, text not in UTF-8."""
+"""Values of the right type that still may not be there: missing, not finite, out of range, with a NUL, not in UTF-8."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ HAS_NUL = "holds a NUL byte"
 NOT_UTF8 = "is not UTF-8"
 
 
-def suspects(table: pa.Table, columns: Sequence[Column]) -> dict[int, tuple[str, str]]:
+def suspects(batch: pa.RecordBatch, columns: Sequence[Column]) -> dict[int, tuple[str, str]]:
     """Row index -> (column, reason), the first column that is wrong in each bad row; in the order of the rows."""
     found: dict[int, tuple[str, str]] = {}
-    if table.num_rows == 0:
-        return found  # Arrow 25's kernels crash the process on a column without chunks
     for column in columns:
-        for mask, reason in _checks(table[column.name], column):
+        values = batch.column(column.name)
+        for mask, reason in _checks(values, column):
             for row in pc.indices_nonzero(mask).to_pylist():
                 found.setdefault(row, (column.name, reason))
+        for row in _out_of_range(values, column):
+            found.setdefault(row, (column.name, str(column.out_of_range(values[row].as_py()))))
     return dict(sorted(found.items()))
 
 
-def _checks(values: pa.ChunkedArray, column: Column) -> Iterator[tuple[pa.ChunkedArray | pa.Array, str]]:
+def _checks(values: pa.Array, column: Column) -> Iterator[tuple[pa.Array, str]]:
     """Masks of rows, true where the reason applies."""
     if column.required and values.null_count:
         yield pc.is_null(values), NO_VALUE
@@ -44,7 +45,17 @@ def _checks(values: pa.ChunkedArray, column: Column) -> Iterator[tuple[pa.Chunke
         yield pc.fill_null(pc.match_substring(values.cast(pa.binary()), "\0"), fill_value=False), HAS_NUL
 
 
-def _is_utf8(values: pa.ChunkedArray) -> bool:
+def _out_of_range(values: pa.Array, column: Column) -> list[int]:
+    """Rows whose value is below the column's minimum or above its maximum."""
+    rows: list[int] = []
+    if column.minimum is not None:
+        rows += pc.indices_nonzero(pc.less(values, pa.scalar(column.minimum, values.type))).to_pylist()
+    if column.maximum is not None:
+        rows += pc.indices_nonzero(pc.greater(values, pa.scalar(column.maximum, values.type))).to_pylist()
+    return rows
+
+
+def _is_utf8(values: pa.Array) -> bool:
     try:
         values.validate(full=True)
     except pa.ArrowInvalid:

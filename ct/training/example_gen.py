@@ -3,55 +3,34 @@
 On disk::
 
     artifacts/<pipeline>/
-      spans/<sha256>-<schema hash>-<part>/
-        data_tfrecord.gz    tf.Examples, TFRecord, gzip
-        ready.json          {"rows": n, "quarantined": n}: written last
+      spans/<sha256>-<schema hash>-<part>/    ct.training.encode
+        data_tfrecord-00000-of-00004.gz
+        ready.json
       ExampleGen/examples/<execution>/
-        Split-train/        hard links to the parts above: every span but the newest
+        Split-train/        hard links to the files above: every span but the newest
         Split-eval/         the newest span
 """
 # No `from __future__ import annotations`: TFX's decorator reads the annotations as types.
 
 import hashlib
-import json
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import tensorflow as tf
 from tfx.components.util import examples_utils
 from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
-from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from ct.contracts import Span
-from ct.home import write_atomically
-from ct.sources.folder import sha256_of
-from ct.sources.reader import read_span, refusal
+from ct.training.encode import Part, ready_part
+from ct.training.encode_span import HoldOut, SpanEncoder
 from ct.training.facts import report
 from ct.training.run import Run, load_run
 from ct.training.schema import columns_of, read_schema
 
 _log = logging.getLogger(__name__)
-
-ROWS_A_BATCH = 8192
-GZIP_LEVEL = 1
-"""Fast; the files are read a few times and thrown away."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """An encoded span, or the rows of it that one split needs."""
-
-    path: Path
-    rows: int
-    quarantined: int
 
 
 @component
@@ -70,8 +49,9 @@ def SpanExampleGen(  # noqa: N802  TFX names components like classes
     for split, parts in splits.items():
         folder = Path(examples.uri) / f"Split-{split}"
         folder.mkdir(parents=True, exist_ok=True)
-        for index, part in enumerate(parts):
-            os.link(part.path, folder / f"data_tfrecord-{index:05}-of-{len(parts):05}.gz")
+        files = [file for part in parts for file in part.files]
+        for index, file in enumerate(files):
+            os.link(file, folder / f"data_tfrecord-{index:05}-of-{len(files):05}.gz")
     examples.split_names = artifact_utils.encode_split_names(list(splits))
     examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(examples, "tfrecords_gzip")
@@ -88,96 +68,47 @@ def SpanExampleGen(  # noqa: N802  TFX names components like classes
 
 def _parts(run: Run) -> dict[str, list[Part]]:
     schema_text = (run.pipeline_folder / "schema.pbtxt").read_bytes()
-    encoder = _Encoder(run, hashlib.sha256(schema_text).hexdigest()[:12])
+    kept = _Kept(run, hashlib.sha256(schema_text).hexdigest()[:12])
     *older, newest = run.request.spans
     if older:
-        return {"train": [encoder.part(span, "all") for span in older], "eval": [encoder.part(newest, "all")]}
-    return {"train": [encoder.part(newest, "train")], "eval": [encoder.part(newest, "eval")]}
+        return {"train": [kept.whole(span) for span in older], "eval": [kept.whole(newest)]}
+    train, judge = kept.held_out(newest)
+    return {"train": [train], "eval": [judge]}
 
 
-class _Encoder:
-    """Encodes spans of one run, and finds those that were encoded before."""
+class _Kept:
+    """The encoded spans of a pipeline: what an earlier run encoded is found, the rest is encoded now."""
 
     def __init__(self, run: Run, schema_hash: str) -> None:
-        self._run = run
+        config = run.config
+        self._folder = run.home.artifacts(run.request.pipeline) / "spans"
         self._schema_hash = schema_hash
-        self._columns = columns_of(read_schema(run.pipeline_folder / "schema.pbtxt"))
-
-    def part(self, span: Span, which: str) -> Part:
-        """The span's rows: `all`, or `train` or `eval` of an only span."""
-        days = self._run.config.window.first_span_holdout_days
-        suffix = which if which == "all" else f"{which}{days}"
-        artifacts = self._run.home.artifacts(self._run.request.pipeline)
-        folder = artifacts / "spans" / f"{span.sha256}-{self._schema_hash}-{suffix}"
-        ready, data = folder / "ready.json", folder / "data_tfrecord.gz"
-        if ready.exists():
-            _log.info("span %s was encoded before", span.name)
-            return Part(data, **json.loads(ready.read_text(encoding="utf-8")))
-        source = Path(span.uri)
-        _require_same_bytes(source, span)
-        read = read_span(
-            source,
-            span.format,
-            self._columns,
-            max_bad_rows=self._run.config.source.max_bad_rows,
-            quarantine_to=self._run.home.quarantine(self._run.request.pipeline),
+        self._hold_out = HoldOut(config.window.time_column, config.window.first_span_holdout_days)
+        self._encoder = SpanEncoder(
+            columns_of(read_schema(run.pipeline_folder / "schema.pbtxt")),
+            max_bad_rows=config.source.max_bad_rows,
+            quarantine_to=run.home.quarantine(run.request.pipeline),
+            key=run.request.run_id,
         )
-        table = read.table if which == "all" else self._held_out(source, read.table, which)
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_examples(table, data)
-        counts = {"rows": table.num_rows, "quarantined": read.quarantined}
-        write_atomically(ready, json.dumps(counts))
-        return Part(data, **counts)
 
-    def _held_out(self, source: Path, table: pa.Table, which: str) -> pa.Table:
-        """The rows before, or from, the last days of an only span."""
-        window = self._run.config.window
-        try:
-            times = pc.strptime(pc.utf8_slice_codeunits(table[window.time_column], 0, 19), "%Y-%m-%dT%H:%M:%S", "s")
-        except pa.ArrowInvalid as error:
-            raise refusal(source, f'column "{window.time_column}" is not ISO 8601 time ({error})') from error
-        begin = pc.subtract(pc.max(times), pa.scalar(window.first_span_holdout_days * 86400, pa.duration("s")))
-        judged_on = pc.greater(times, begin)
-        rows = table.filter(judged_on if which == "eval" else pc.invert(judged_on))
-        if rows.num_rows == 0:
-            raise refusal(
-                source, f"its rows span less than {window.first_span_holdout_days} days, so none can be held out"
-            )
-        return rows
+    def whole(self, span: Span) -> Part:
+        """All rows of a span."""
+        folder = self._part(span, "all")
+        return self._found(span, folder) or self._encoder.whole(span, folder)
 
+    def held_out(self, span: Span) -> tuple[Part, Part]:
+        """The rows before the last days of an only span, and the others."""
+        train, judge = (self._part(span, f"{split}{self._hold_out.days}") for split in ("train", "eval"))
+        before, behind = self._found(span, train), self._found(span, judge)
+        if before and behind:
+            return before, behind
+        return self._encoder.held_out(span, train, judge, self._hold_out)
 
-def _require_same_bytes(source: Path, span: Span) -> None:
-    """The run was asked to train on the bytes that landed; others under the same name are a revision, for another run."""
-    try:
-        found = sha256_of(source)
-    except OSError as error:
-        raise refusal(source, f"it cannot be read: {error.strerror or error}") from error
-    if found != span.sha256:
-        raise refusal(source, "its bytes changed after they landed; what is there now counts as a new revision")
+    def _part(self, span: Span, which: str) -> Path:
+        return self._folder / f"{span.sha256}-{self._schema_hash}-{which}"
 
-
-def _write_examples(table: pa.Table, path: Path) -> None:
-    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=GZIP_LEVEL)
-    with tf.io.TFRecordWriter(str(path), options) as writer:
-        for batch in table.to_batches(max_chunksize=ROWS_A_BATCH):
-            lists = [_one_value_lists(batch.column(index)) for index in range(batch.num_columns)]
-            record_batch = pa.RecordBatch.from_arrays(lists, batch.schema.names)
-            for example in _encode(record_batch):
-                writer.write(example)
-
-
-def _encode(batch: pa.RecordBatch) -> Sequence[bytes]:
-    examples: Sequence[bytes] = RecordBatchToExamplesEncoder().encode(batch)
-    return examples
-
-
-def _one_value_lists(column: pa.Array) -> pa.Array:
-    """Arrow's columns as tf.Example wants them: a list a row, null where there is no value."""
-    if pa.types.is_string(column.type):
-        column = column.cast(pa.binary())
-    present = pc.is_valid(column)
-    offsets = pa.concat_arrays(
-        [pa.array([0], pa.int32()), pc.cumulative_sum(present.cast(pa.int32())).cast(pa.int32())]
-    )
-    lists = pa.ListArray.from_arrays(offsets, column.drop_null())
-    return pc.if_else(present, lists, pa.scalar(None, lists.type)) if column.null_count else lists
+    def _found(self, span: Span, folder: Path) -> Part | None:
+        part = ready_part(folder)
+        if part:
+            _log.info("span %s was encoded before", span.name)
+        return part

@@ -12,12 +12,14 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import trainer_pb2, transform_pb2
 
 from ct.contracts import NodeSpec, Stage
+from ct.training.checks import check_anomaly_types
 from ct.training.evaluation import Champion, Gate, PairedEvaluator, eval_config
 from ct.training.example_gen import SpanExampleGen
 from ct.training.parameters import REQUEST_PATH, SCHEMA_FILE
 from ct.training.register import Register
 from ct.training.rollout_node import Rollout
-from ct.training.validator import StoppingExampleValidator
+from ct.training.statistics import OPTIONS
+from ct.training.validator import DataValidator
 
 if TYPE_CHECKING:
     from tfx.dsl.components.base.base_node import BaseNode
@@ -57,7 +59,12 @@ class Built:
 
 
 def build(config: PipelineConfig) -> Built:
-    """Wire the nodes of one pipeline. Its code is the package `<name>`, which is imported only when a node runs it."""
+    """Wire the nodes of one pipeline. Its code is the package `<name>`, which is imported only when a node runs it.
+
+    Raises:
+        ConfigError: `validate:` names a type of anomaly that there is not.
+    """
+    check_anomaly_types(config)
     pipeline = tfx.dsl.Pipeline(
         pipeline_name=config.name,
         components=_components(config),
@@ -71,12 +78,13 @@ def _components(config: PipelineConfig) -> list[BaseNode]:
     request_path: Any = RuntimeParameter(name=REQUEST_PATH, ptype=str)
     example_gen = SpanExampleGen(request_path=request_path).with_id("ExampleGen")
     examples = example_gen.outputs["examples"]
-    statistics_gen = tfx.components.StatisticsGen(examples=examples).with_id("StatisticsGen")
+    statistics_gen = tfx.components.StatisticsGen(examples=examples, stats_options=OPTIONS).with_id("StatisticsGen")
     schema_file: Any = RuntimeParameter(name=SCHEMA_FILE, ptype=str)
     schema_gen = tfx.components.ImportSchemaGen(schema_file=schema_file).with_id("Schema")
     schema = schema_gen.outputs["schema"]
-    validator = StoppingExampleValidator(statistics=statistics_gen.outputs["statistics"], schema=schema)
-    validator = validator.with_id("ExampleValidator")
+    validator = DataValidator(
+        request_path=request_path, statistics=statistics_gen.outputs["statistics"], schema=schema
+    ).with_id("ExampleValidator")
     transform = tfx.components.Transform(
         examples=examples,
         schema=schema,

@@ -27,12 +27,15 @@ from ct.settings import Settings
 from ct.training import record
 from ct.training.artifacts import Registration, Verdict, saved_model_path
 from ct.training.facts import report
+from ct.training.findings import Validation
 from ct.training.run import Run, load_run
 
 MODEL_ARTIFACT = "model"
 EXAMPLE_ROWS = 32
 """Rows whose offline predictions serving must reproduce before it serves the version."""
 AGREEMENT_ROWS = 4096
+TAG_CHARACTERS = 5000
+"""The longest tag that every store of MLflow takes."""
 REFIT_AUC_BAND = 0.02
 """A refit has seen these rows, so its AUC on them should be no worse than its twin's; the band is for chance."""
 
@@ -79,7 +82,9 @@ def Register(  # noqa: N802  TFX names components like classes
     serving = refit_model or model
     saved_model = saved_model_path(serving)
     rows = read_rows(examples, run.config.label)
-    registry.log(mlflow_run_id, **record.values(run, decision, evaluation.uri, refit=refit_model is not None))
+    values = record.values(run, decision, evaluation.uri, refit=refit_model is not None)
+    values["tags"] |= {"ct.data_warnings": warnings_of(anomalies.uri)}
+    registry.log(mlflow_run_id, **values)
     with tempfile.TemporaryDirectory() as folder:
         sources = record.Sources(statistics.uri, anomalies.uri, schema.uri, evaluation.uri)
         record.write_files(run, decision, sources, Path(folder))
@@ -101,6 +106,13 @@ def Register(  # noqa: N802  TFX names components like classes
     report(
         f"version {version.version} of {version.name} registered", version=version.version, mlflow_run_id=mlflow_run_id
     )
+
+
+def warnings_of(anomalies_uri: str) -> str:
+    """What the validator warned of, a finding after the other; `findings.json`, which is logged too, has all of it."""
+    text = (Path(anomalies_uri) / "findings.json").read_text(encoding="utf-8")
+    warnings = Validation.model_validate_json(text).warnings
+    return "; ".join(finding.line for finding in warnings)[:TAG_CHARACTERS]
 
 
 def read_rows(examples: standard_artifacts.Examples, label: str) -> Rows:

@@ -40,7 +40,7 @@ def read_schema(path: Path) -> schema_pb2.Schema:
 def columns_of(schema: schema_pb2.Schema) -> tuple[Column, ...]:
     """The columns that a span must have."""
     return tuple(
-        Column(feature.name, _TYPES[feature.type], required=feature.presence.min_fraction == 1)
+        Column(feature.name, _TYPES[feature.type], feature.presence.min_fraction == 1, *_range(feature))
         for feature in schema.feature
     )
 
@@ -62,11 +62,22 @@ def check_columns(config: PipelineConfig, schema: schema_pb2.Schema) -> None:
         raise ConfigError("\n".join(lines), problems=problems)
 
 
+def _range(feature: schema_pb2.Feature) -> tuple[float | None, float | None]:
+    """The least and the largest value of its int_domain or float_domain; None where it sets none."""
+    if feature.WhichOneof("domain_info") not in ("int_domain", "float_domain"):
+        return None, None
+    domain = getattr(feature, feature.WhichOneof("domain_info"))
+    return (domain.min if domain.HasField("min") else None), (domain.max if domain.HasField("max") else None)
+
+
 def _named(config: PipelineConfig) -> Iterator[tuple[str, str]]:
     yield "label", config.label
     yield "window.time_column", config.window.time_column
     for column in config.evaluate.slices:
         yield "evaluate.slices", column
+    for kind, comparison in (("drift", config.validation.drift), ("skew", config.validation.skew)):
+        for column in comparison.by_feature:
+            yield f"validate.{kind}.by_feature", column
 
 
 def _nearest(column: str, known: list[str]) -> str:

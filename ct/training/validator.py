@@ -1,62 +1,86 @@
-"""ExampleValidator that stops the run: TFX's own writes anomalies down and lets training go on."""
-
-from __future__ import annotations
+"""Validation: TFDV looks at what arrived, pipeline.yaml says what that does to the run."""
+# No `from __future__ import annotations`: TFX's decorator reads the annotations as types.
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from tensorflow_metadata.proto.v0 import anomalies_pb2
-from tfx.components import ExampleValidator
-from tfx.components.example_validator import executor
-from tfx.dsl.components.base import executor_spec
-from tfx.types import artifact_utils, standard_component_specs
+from tfx.components.statistics_gen.stats_artifact_utils import load_statistics
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils, standard_artifacts
 
 from ct.errors import DataAnomalyError
+from ct.home import write_atomically
+from ct.training.checks import Checks
 from ct.training.facts import report
-
-if TYPE_CHECKING:
-    from tfx.types import Artifact
+from ct.training.findings import Validation
+from ct.training.run import Run, load_run
+from ct.training.schema import read_schema
+from ct.training.span_statistics import SpanStatistics
 
 SHOWN = 5
+BLESSED = "blessed"
+"""TFX's own property of an anomalies artifact: split -> 1 or 0."""
 
 
-class _Executor(executor.Executor):
-    """TFX's executor, which raises when the data breaks the schema."""
+@component
+def DataValidator(  # noqa: N802  TFX names components like classes
+    request_path: Parameter[str],
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
+    schema: InputArtifact[standard_artifacts.Schema],
+    anomalies: OutputArtifact[standard_artifacts.ExampleAnomalies],
+) -> None:
+    """Compare each split with the schema, the newest span with the one before it and with what serving logged.
 
-    def Do(  # noqa: N802  TFX's name
-        self,
-        input_dict: dict[str, list[Artifact]],
-        output_dict: dict[str, list[Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        super().Do(input_dict, output_dict, exec_properties)
-        anomalies = output_dict[standard_component_specs.ANOMALIES_KEY][0]
-        found = list(_read(anomalies))
-        if found:
-            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-            raise DataAnomalyError(
-                f"The data breaks the pipeline's schema: {'; '.join(found[:SHOWN])}{more}. Nothing was trained. "
-                "Correct the data, or schema.pbtxt and `ct deploy` again.",
-                anomalies=found,
-            )
-        report("the data agrees with the schema", anomalies=0)
+    On disk::
 
+        <anomalies>/
+          Split-train/SchemaDiff.pb, Split-eval/SchemaDiff.pb    TFDV's Anomalies, as TFX's ExampleValidator writes them
+          drift.pb, skew.pb                                      likewise, where there was something to compare with
+          findings.json                                          ct.training.findings.Validation
 
-class StoppingExampleValidator(ExampleValidator):
-    """TFX's ExampleValidator; the run ends as failed, before training, when the data breaks the schema.
+    The statistics of the newest span are kept, for the next run and for `ct data`.
 
     Raises:
-        DataAnomalyError: from the executor, with one line an anomaly.
+        DataAnomalyError: a finding's action is `block`; `anomalies` has one line for each that blocks.
+        SpanRefusedError: the encoded rows of the span before are gone, and it cannot be read again.
     """
+    run, folder = load_run(request_path), Path(anomalies.uri)
+    agreed = read_schema(next(Path(schema.uri).glob("*.pbtxt")))
+    splits = artifact_utils.decode_split_names(statistics.split_names)
+    of_split = {split: load_statistics(statistics, split).proto() for split in splits}
+    checks = Checks(run.config, agreed, folder)
+    for split in splits:
+        checks.keeps_schema(split, of_split[split])
+    *older, newest = run.request.spans
+    if older:  # else `eval` is not the whole of the newest span
+        whole = SpanStatistics(run.home, run.config, run.pipeline_folder / "schema.pbtxt", key=run.request.run_id)
+        whole.keep(newest, of_split["eval"])
+        checks.drifted(of_split["eval"], whole.of(older[-1]), against=older[-1].name)
+    checks.skewed(of_split["eval"], run.home.predictions(run.request.pipeline))
+    validation = checks.validation()
+    write_atomically(folder / "findings.json", validation.model_dump_json(indent=2))
+    anomalies.split_names = artifact_utils.encode_split_names(splits)
+    blocked = {finding.split for finding in validation.blocking}
+    anomalies.set_json_value_custom_property(BLESSED, {split: int(split not in blocked) for split in splits})
+    _report(run, validation)
 
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(_Executor)
 
-
-def _read(anomalies: Artifact) -> list[str]:
-    found: list[str] = []
-    for split in artifact_utils.decode_split_names(anomalies.split_names):
-        proto = anomalies_pb2.Anomalies.FromString(
-            (Path(anomalies.uri) / f"Split-{split}" / "SchemaDiff.pb").read_bytes()
-        )
-        found.extend(f"{split}: {name}: {info.description}" for name, info in sorted(proto.anomaly_info.items()))
-    return found
+def _report(run: Run, validation: Validation) -> None:
+    facts = validation.model_dump(mode="json")
+    warnings = [finding.line for finding in validation.warnings]
+    told = f"{len(warnings)} {'warning' if len(warnings) == 1 else 'warnings'}: {'; '.join(warnings[:SHOWN])}"
+    compared = f" and does not drift from {validation.against}" if validation.against else ""
+    report(told if warnings else f"the data agrees with the schema{compared}", **facts, warnings=warnings, anomalies=[])
+    found = [finding.line for finding in validation.blocking]
+    if not found:
+        return
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    accept = [finding.id for finding in validation.blocking if finding.acceptable]
+    accepted = (
+        f"accept it with `ct schema {run.request.pipeline} accept {accept[0]}`" if accept else "correct schema.pbtxt"
+    )
+    raise DataAnomalyError(
+        f"The data breaks the pipeline's schema: {'; '.join(found[:SHOWN])}{more}. Nothing was trained. Correct the data and "
+        f"land it again; or {accepted}, `ct deploy`, and `ct trigger {run.request.pipeline} --retry-refused`.",
+        anomalies=found,
+    )

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from ct.contracts import Span, TriggerKind
-from ct.errors import CTError
 from ct.triggers import schema
-from ct.triggers.records import Claim, RunRecord, RunStatus, SpanRecord, SpanState
+from ct.triggers.coalescing import LastRun, Wait, WaitingFor, WaitingSpan, decide
+from ct.triggers.records import BEFORE_CLAIM, Claim, RunRecord, RunStatus, SkipCause, SpanRecord, SpanState
+from ct.triggers.rows import (
+    RunRow,
+    current,
+    newest_runs,
+    revisions,
+    run_record,
+    run_row,
+    run_row_of,
+    span_record,
+    update_span,
+    usable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-ENDED_WITHOUT_SPANS = "no span is waiting: nothing has landed since the last run"
-NOTHING_LANDED = "no span has landed yet"
+    from ct.config import TriggerConfig
+
+CAUSES = {WaitingFor.COOLDOWN: SkipCause.COOLDOWN, WaitingFor.ROWS: SkipCause.TOO_FEW_ROWS}
+_NOTHING = {True: "no span is waiting: nothing has landed since the last run", False: "no span has landed yet"}
+"""Whether there is a window -> why there is nothing to do."""
+_NO_NEW_DATA = SkipCause.NO_NEW_DATA
 
 
 @dataclass(frozen=True)
@@ -38,19 +55,8 @@ class Ask:
     """Try refused spans again, after the schema or the pipeline has changed."""
     seen_until: datetime | None = None
     """Leave spans alone that were seen later: a backfill sees what its date saw."""
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """What the functions here need of a run."""
-
-    run_id: str
-    pipeline: str
-    status: str
-    trigger: TriggerKind
-    requested_at: datetime
-    window: tuple[tuple[str, int], ...]
-    claimed: tuple[tuple[str, int], ...]
+    coalescing: TriggerConfig | None = None
+    """Claim only when waiting spans are due by these settings. None: whatever waits."""
 
 
 def claim(connection: sa.Connection, ask: Ask, now: datetime) -> Claim | None:
@@ -58,25 +64,30 @@ def claim(connection: sa.Connection, ask: Ask, now: datetime) -> Claim | None:
     runs = schema.runs
     mine = (runs.c.pipeline == ask.pipeline) & (runs.c.airflow_run_id == ask.airflow_run_id)
     before = connection.execute(sa.select(runs).where(mine).with_for_update()).mappings().first()
-    if before is not None and before["status"] != RunStatus.SKIPPED.value:
-        return _claim_again(connection, _run(before))
+    if before is not None and before["status"] != RunStatus.SKIPPED.value:  # a skipped one has trained on nothing
+        return _claim_again(connection, run_row_of(before))
     window, claimed, passed_over = _choose(connection, ask)
-    for span in passed_over:
-        reason = f"older than the window of {ask.max_spans} spans reaches"
-        connection.execute(update_span(*_key(span)).values(state=SpanState.SUPERSEDED.value, reason=reason))
+    held_back = _held_back(connection, ask, claimed, now)
     run_id = ask.run_id if before is None else str(before["run_id"])
-    enough = bool(window) and (bool(claimed) or ask.force)
+    enough = held_back is None and bool(window) and (bool(claimed) or ask.force)
+    taken = [record.span for record in claimed] if enough else []
+    if held_back is None:
+        for span in passed_over:
+            reason = f"older than the window of {ask.max_spans} spans reaches"
+            connection.execute(update_span(*_key(span)).values(state=SpanState.SUPERSEDED.value, reason=reason))
+    message, cause = (held_back.why, CAUSES[held_back.what]) if held_back else (_NOTHING[bool(window)], _NO_NEW_DATA)
     values = {
         "run_id": run_id,
         "pipeline": ask.pipeline,
         "trigger": ask.trigger.value,
         "status": (RunStatus.RUNNING if enough else RunStatus.SKIPPED).value,
         "window": [[span.name, span.revision] for span in window] if enough else [],
-        "claimed": [[span.name, span.revision] for span in claimed],
-        "requested_at": max((span.seen_at for span in claimed), default=ask.asked_at),
+        "claimed": [[span.name, span.revision] for span in taken],
+        "requested_at": max((span.seen_at for span in taken), default=ask.asked_at),
         "started_at": now,
         "finished_at": None if enough else now,
-        "message": "" if enough else (ENDED_WITHOUT_SPANS if window else NOTHING_LANDED),
+        "message": "" if enough else message,
+        "cause": None if enough else cause.value,
         "airflow_dag_id": ask.airflow_dag_id,
         "airflow_run_id": ask.airflow_run_id,
     }
@@ -84,7 +95,7 @@ def claim(connection: sa.Connection, ask: Ask, now: datetime) -> Claim | None:
         connection.execute(sa.insert(runs).values(**values))
     else:
         connection.execute(sa.update(runs).where(mine).values(**values))
-    for span in claimed:
+    for span in taken:
         connection.execute(update_span(*_key(span)).values(state=SpanState.CLAIMED.value, run_id=run_id, reason=""))
     return _claim(connection, run_row(connection, run_id), again=False) if enough else None
 
@@ -97,16 +108,16 @@ def take_again(connection: sa.Connection, run: RunRow) -> None:
             sa.or_(schema.spans.c.run_id == run.run_id, schema.spans.c.run_id.is_(None)),
         )
         connection.execute(theirs.values(state=SpanState.CLAIMED.value, run_id=run.run_id, reason=""))
-    going_on = {"status": RunStatus.RUNNING.value, "finished_at": None, "message": ""}
+    going_on = {"status": RunStatus.RUNNING.value, "finished_at": None, "message": "", "cause": None}
     connection.execute(sa.update(schema.runs).where(schema.runs.c.run_id == run.run_id).values(**going_on))
 
 
 def settle(connection: sa.Connection, run: RunRow, *, judged: bool, message: str) -> None:
     """Move the spans of a run that ended to where they belong; see `Ledger.finish_run`."""
-    held = [record for record in _records(connection, run.pipeline, run.claimed) if record.run_id == run.run_id]
+    held = [record for record in revisions(connection, run.pipeline, run.claimed) if record.run_id == run.run_id]
     another_was_refused = any(
         record.state is SpanState.REFUSED and record.run_id == run.run_id
-        for record in _records(connection, run.pipeline, run.window)
+        for record in revisions(connection, run.pipeline, run.window)
     )
     for record in held:
         if record.state not in (SpanState.CLAIMED, SpanState.WAITING):
@@ -124,62 +135,51 @@ def settle(connection: sa.Connection, run: RunRow, *, judged: bool, message: str
         connection.execute(update_span(*_key(span)).values(**values))
 
 
-def update_span(pipeline: str, name: str, revision: int) -> sa.Update:
-    """An UPDATE of one revision of one span."""
-    spans = schema.spans
-    return sa.update(spans).where(spans.c.pipeline == pipeline, spans.c.name == name, spans.c.revision == revision)
+def refuse(connection: sa.Connection, run: RunRow, name: str, reason: str) -> None:
+    """See `Ledger.refuse_span`."""
+    revisions = dict(run.window)
+    if name in revisions:
+        refusing = update_span(run.pipeline, name, revisions[name])
+        connection.execute(refusing.values(state=SpanState.REFUSED.value, reason=reason, run_id=run.run_id))
 
 
-def current(pipeline: str) -> sa.Select[Any]:
-    """The newest revision of every span, ordered by name."""
-    spans = schema.spans
-    newer = spans.alias()
-    superseded = sa.exists().where(
-        newer.c.pipeline == spans.c.pipeline, newer.c.name == spans.c.name, newer.c.revision > spans.c.revision
-    )
-    return sa.select(spans).where(spans.c.pipeline == pipeline, ~superseded).order_by(spans.c.name)
+def last_run(runs: Sequence[RunRecord]) -> LastRun | None:
+    """The newest of these runs that claimed something, a backfill not counted.
 
-
-def run_row(connection: sa.Connection, run_id: str) -> RunRow:
-    """A run's row.
-
-    Raises:
-        CTError: there is none.
+    Args:
+        runs: newest first.
     """
-    query = sa.select(schema.runs).where(schema.runs.c.run_id == run_id).with_for_update()
-    row = connection.execute(query).mappings().first()
-    if row is None:
-        raise CTError(f"The ledger knows no run {run_id}. Nothing was changed. See `ct runs`.", run_id=run_id)
-    return _run(row)
+    counted = [run for run in runs if run.cause not in BEFORE_CLAIM and run.trigger is not TriggerKind.BACKFILL]
+    if not counted:
+        return None
+    failures = sum(1 for _ in takewhile(lambda run: run.status is RunStatus.FAILED, counted))
+    return LastRun(counted[0].run_id, counted[0].started_at, counted[0].finished_at, failures)
 
 
-def span_record(row: Any) -> SpanRecord:
-    """A row of `spans` as a value."""
-    values = dict(row)
-    span = Span(**{name: values[name] for name in Span.model_fields})
-    return SpanRecord(span=span, state=values["state"], reason=values["reason"], run_id=values["run_id"])
+def _held_back(connection: sa.Connection, ask: Ask, claimed: Sequence[SpanRecord], now: datetime) -> Wait | None:
+    """Why the spans must wait; a run that goes on beside this one and earlier failures hold nothing back here."""
+    if ask.coalescing is None or ask.force or not claimed:
+        return None
+    waiting = [WaitingSpan(record.span.seen_at, record.rows, had_run=False) for record in claimed]
+    runs = [run_record(row) for row in connection.execute(newest_runs(ask.pipeline)).mappings()]
+    last = last_run([run for run in runs if run.status is not RunStatus.RUNNING])
+    found = decide(waiting, last, now, ask.coalescing)
+    return found if isinstance(found, Wait) else None
 
 
-def run_record(row: Any) -> RunRecord:
-    """A row of `runs` as a value."""
-    values = dict(row)
-    names = {"window": tuple(n for n, _ in values["window"]), "spans": tuple(n for n, _ in values.pop("claimed"))}
-    return RunRecord(**{**values, **names})
-
-
-def _choose(connection: sa.Connection, ask: Ask) -> tuple[list[Span], list[Span], list[Span]]:
+def _choose(connection: sa.Connection, ask: Ask) -> tuple[list[Span], list[SpanRecord], list[Span]]:
     """The window, the spans of it that are claimed now, and waiting spans that are too old for the window."""
     query = current(ask.pipeline).with_for_update()
     records = [span_record(row) for row in connection.execute(query).mappings()]
     if ask.seen_until is not None:
         records = [record for record in records if record.span.seen_at <= ask.seen_until]
     claimable = {SpanState.WAITING, *([SpanState.REFUSED] if ask.refused_too else [])}
-    usable = [record for record in records if record.state is SpanState.TRAINED or record.state in claimable]
-    window = usable if ask.max_spans is None else usable[-ask.max_spans :]
-    left_out = usable[: len(usable) - len(window)]
+    able = [record for record in records if usable(record) and record.state in {SpanState.TRAINED, *claimable}]
+    window = able if ask.max_spans is None else able[-ask.max_spans :]
+    left_out = able[: len(able) - len(window)]
     return (
         [record.span for record in window],
-        [record.span for record in window if record.state in claimable],
+        [record for record in window if record.state in claimable],
         [record.span for record in left_out if record.state is SpanState.WAITING],
     )
 
@@ -195,36 +195,16 @@ def _claim(connection: sa.Connection, run: RunRow, *, again: bool) -> Claim:
         run_id=run.run_id,
         trigger=run.trigger,
         requested_at=run.requested_at,
-        window=tuple(record.span for record in _records(connection, run.pipeline, run.window)),
+        window=tuple(record.span for record in revisions(connection, run.pipeline, run.window)),
         new_spans=tuple(name for name, _ in run.claimed),
         again=again,
     )
-
-
-def _records(connection: sa.Connection, pipeline: str, keys: Sequence[tuple[str, int]]) -> list[SpanRecord]:
-    spans = schema.spans
-    query = sa.select(spans).where(
-        spans.c.pipeline == pipeline, sa.tuple_(spans.c.name, spans.c.revision).in_([tuple(key) for key in keys])
-    )
-    return [span_record(row) for row in connection.execute(query.order_by(spans.c.name)).mappings()]
 
 
 def _newest_revision(connection: sa.Connection, pipeline: str, name: str) -> int:
     spans = schema.spans
     query = sa.select(sa.func.max(spans.c.revision)).where(spans.c.pipeline == pipeline, spans.c.name == name)
     return int(connection.execute(query).scalar_one())
-
-
-def _run(row: Any) -> RunRow:
-    return RunRow(
-        run_id=row["run_id"],
-        pipeline=row["pipeline"],
-        status=row["status"],
-        trigger=TriggerKind(row["trigger"]),
-        requested_at=row["requested_at"],
-        window=tuple((name, revision) for name, revision in row["window"]),
-        claimed=tuple((name, revision) for name, revision in row["claimed"]),
-    )
 
 
 def _key(span: Span) -> tuple[str, str, int]:

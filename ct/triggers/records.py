@@ -31,11 +31,21 @@ class EventOutcome(str, Enum):
     NEW = "new"
     REVISION = "revision"
     DUPLICATE = "duplicate"
+    LATE = "late"
+    """Older than the newest trained span, and left out as `source.late: ignore` asks."""
     INCOMPLETE = "incomplete"
     GONE = "gone"
     """A file that was incomplete was taken away."""
     UNREADABLE = "unreadable"
     READABLE = "readable"
+    DELETED = "deleted"
+    """The source does not list it any more."""
+    RETURNED = "returned"
+    """The source lists it again."""
+
+
+LANDINGS = (EventOutcome.NEW, EventOutcome.REVISION, EventOutcome.DUPLICATE)
+"""Outcomes of whole spans whose bytes were hashed."""
 
 
 class RunStatus(str, Enum):
@@ -51,6 +61,37 @@ class RunStatus(str, Enum):
 JUDGED = (RunStatus.APPROVED, RunStatus.REFUSED)
 
 
+class SkipCause(str, Enum):
+    """Why a run ended before it trained, though nothing failed."""
+
+    NO_NEW_DATA = "no new data"
+    COOLDOWN = "cooldown"
+    TOO_FEW_ROWS = "too few rows"
+    SCHEMA_BREAK = "schema break"
+    UNREADABLE_SPAN = "unreadable span"
+
+
+BEFORE_CLAIM = (SkipCause.NO_NEW_DATA, SkipCause.COOLDOWN, SkipCause.TOO_FEW_ROWS)
+"""Causes of runs that took no span."""
+
+
+class Arrival(Value):
+    """A whole span of a source as a local file, hashed."""
+
+    name: str
+    source_uri: str = Field(description="Its address in the source.")
+    uri: str = Field(description="The local file.")
+    format: str
+    sha256: str
+    size_bytes: int
+    fingerprint: str = Field(description="The source's: another one whenever the bytes may be others.")
+    rows: int | None = Field(default=None, description="None where counting would mean reading it all.")
+    rows_estimated: bool = Field(
+        default=False, description="True of CSV, whose line ends are counted, quoted ones too."
+    )
+    looked_after: int | None = Field(default=None, description="`Ledger.position` before the look that found it.")
+
+
 class SpanRecord(Value):
     """A span and where it stands."""
 
@@ -58,12 +99,18 @@ class SpanRecord(Value):
     state: SpanState
     reason: str = Field(description="Why it is refused or superseded, or why its last run failed; else empty.")
     run_id: str | None = Field(description="The run that has it, or had it last.")
+    source_uri: str | None = None
+    rows: int | None = None
+    rows_estimated: bool = False
+    deleted: str | None = Field(
+        default=None, description="None while the source lists it, else what that means: `keep` or `forget`."
+    )
 
 
 class Landing(Value):
     """What the ledger made of a file."""
 
-    kind: EventOutcome = Field(description="`new`, `revision` or `duplicate`.")
+    kind: EventOutcome = Field(description="`new`, `revision`, `duplicate` or `late`.")
     span: Span = Field(description="The span of these bytes; of a duplicate, the one seen before.")
 
 
@@ -78,6 +125,31 @@ class EventRecord(Value):
     uri: str
     sha256: str | None
     size_bytes: int | None
+    span: str | None = Field(default=None, description="The span it is about; of a duplicate, the one seen before.")
+    revision: int | None = None
+
+
+class EndKind(str, Enum):
+    """What became of an event."""
+
+    CONSUMED = "consumed"
+    WAITING = "waiting"
+    SUPERSEDED = "superseded"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+    INCOMPLETE = "incomplete"
+    NOTED = "noted"
+    """It says something of the source, and holds no data."""
+
+
+class EventEnd(Value):
+    """An event and what became of it."""
+
+    event: EventRecord
+    end: EndKind
+    why: str = Field(description="By which run, for what, or why.")
+    run_id: str | None = None
+    judged: bool | None = Field(default=None, description="Of a consumed one: whether a gate has judged it.")
 
 
 class Claim(Value):
@@ -108,3 +180,4 @@ class RunRecord(Value):
     airflow_dag_id: str
     airflow_run_id: str
     mlflow_run_id: str | None
+    cause: SkipCause | None = Field(default=None, description="Of a skipped run.")

@@ -1,31 +1,25 @@
-"""The ledger's tables, and how its database is opened."""
+"""The ledger's tables. A change here comes with a migration in ct/triggers/migrations/versions and a new `REVISION`."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-if TYPE_CHECKING:
-    import sqlite3
-
-BUSY_TIMEOUT_S = 30.0
-"""Longest wait for another process's transaction. Transactions here take milliseconds."""
-WRITES = "ct_writes"
-"""The execution option of connections that take SQLite's write lock when their transaction begins."""
+REVISION = "0002"
+"""The newest migration: what these tables are."""
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """A time in UTC; SQLite forgets zones, so they are put back on reading."""
+    """A time in UTC; the databases keep it without its zone, so that is put back on reading."""
 
     impl = sa.DateTime
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002  SQLAlchemy's
         return None if value is None else value.astimezone(timezone.utc).replace(tzinfo=None)
 
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002  signature
         return None if value is None else value.replace(tzinfo=timezone.utc)
 
 
@@ -38,13 +32,17 @@ spans = sa.Table(
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("revision", sa.Integer, primary_key=True),
     sa.Column("sha256", sa.String, nullable=False),
-    sa.Column("uri", sa.String, nullable=False),
+    sa.Column("uri", sa.String, nullable=False),  # the local file
     sa.Column("format", sa.String, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("seen_at", UtcDateTime, nullable=False),
     sa.Column("state", sa.String, nullable=False, index=True),
     sa.Column("reason", sa.String, nullable=False, default=""),
     sa.Column("run_id", sa.String),
+    sa.Column("source_uri", sa.String),  # its address in the source; the file's, where files are not copied
+    sa.Column("rows", sa.BigInteger),
+    sa.Column("rows_estimated", sa.Boolean),
+    sa.Column("deleted", sa.String),  # NULL while the source lists it, else the policy: keep, forget
 )
 
 events = sa.Table(
@@ -59,7 +57,10 @@ events = sa.Table(
     sa.Column("uri", sa.String, nullable=False, index=True),
     sa.Column("sha256", sa.String),
     sa.Column("size_bytes", sa.BigInteger),
-    sa.Column("mtime_ns", sa.BigInteger),
+    sa.Column("mtime_ns", sa.BigInteger),  # of ledgers before 0002; the fingerprint holds it since
+    sa.Column("fingerprint", sa.String),
+    sa.Column("span", sa.String),  # the span that it is about; of a duplicate, the one seen before
+    sa.Column("revision", sa.Integer),
 )
 
 runs = sa.Table(
@@ -79,30 +80,6 @@ runs = sa.Table(
     sa.Column("airflow_dag_id", sa.String, nullable=False),
     sa.Column("airflow_run_id", sa.String, nullable=False),
     sa.Column("mlflow_run_id", sa.String),
+    sa.Column("cause", sa.String),  # why it was skipped, in one word
     sa.UniqueConstraint("pipeline", "airflow_run_id"),
 )
-
-
-def open_database(url: str) -> sa.Engine:
-    """An engine with the tables in place. Opening the same database from many processes at once is safe.
-
-    Connections are not pooled: Airflow forks its tasks, and SQLite's connections must not cross a fork.
-    """
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _prepare)
-        sa.event.listen(engine, "begin", _begin)
-    with engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
-        metadata.create_all(connection)
-    return engine
-
-
-def _prepare(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001  SQLAlchemy's signature
-    connection.isolation_level = None  # transactions begin in `_begin`, not where the driver guesses
-    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
-    connection.execute("PRAGMA journal_mode = WAL")
-
-
-def _begin(connection: sa.Connection) -> None:
-    options: dict[str, Any] = dict(connection.get_execution_options())
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(WRITES) else "BEGIN")

@@ -129,14 +129,17 @@ def test_a_failed_node_fails_the_run_and_a_cleared_task_mends_it(stack: Stack) -
 
 
 def test_a_refused_span_is_not_tried_again(stack: Stack) -> None:
-    """Bad data fails the run at once, without a retry, and the next good span trains without it."""
+    """Bad data ends the run at once as skipped, without a retry, and the next good span trains without it."""
     refusal = {"span": "2013-05", "reason": "it has no rows"}
     bad = {"ok": False, "error_type": "SpanRefusedError", "message": "Span refused", "facts": refusal}
     stack.answers({**APPROVED, "ExampleGen": bad})
     stack.land("tiny", "2013-05", "")
-    failed = ended(stack, "2013-05", RunStatus.FAILED)
-    tries = {task.task_id: task.try_number for task in stack.api.task_instances("tiny", failed.airflow_run_id)}
+    stopped = ended(stack, "2013-05", RunStatus.SKIPPED)
+    tries = {task.task_id: task.try_number for task in stack.api.task_instances("tiny", stopped.airflow_run_id)}
     assert tries["ExampleGen"] == 1
+    stack.until("end", lambda: airflow_run(stack, stopped).state == "success")
+    found = states(stack, stopped)
+    assert (found.pop("claim"), found.pop("finish"), set(found.values())) == ("success", "success", {"skipped"})
     assert state_of(stack, "2013-05") is SpanState.REFUSED
     stack.answers(APPROVED)
     stack.land("tiny", "2013-06", "a\n6\n")

@@ -70,7 +70,7 @@ def test_exported_model_answers_raw_features(first_run: Run) -> None:
 def test_span_is_encoded_once(first_run: Run, second_run: Run, spans: tuple[Path, Path]) -> None:
     """A span that an earlier run encoded whole is linked, not encoded again."""
     third = second_run.output("ExampleGen", "examples")
-    encoded = sorted(path for path in first_run.home.artifacts("tiny").glob("spans/*-all/data_tfrecord.gz"))
+    encoded = sorted(path for path in first_run.home.artifacts("tiny").glob("spans/*-all/data_tfrecord-*.gz"))
     linked = sorted((third / "Split-train").iterdir()) + sorted((third / "Split-eval").iterdir())
     assert {path.stat().st_ino for path in encoded} == {path.stat().st_ino for path in linked}
     assert len(encoded) == len(spans)

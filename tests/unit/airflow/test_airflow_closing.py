@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 import pytest
 
-from ct.airflow.closing import ending_of
+from ct.airflow.closing import ending_of, stopped_by_data
 from ct.contracts import NodeResult, RunRequest, Span, TriggerKind
-from ct.triggers.records import RunStatus
+from ct.home import Home, write_atomically
+from ct.triggers.records import RunStatus, SkipCause
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOW = datetime(2013, 1, 1, tzinfo=timezone.utc)
 
@@ -76,7 +81,54 @@ def test_a_run_whose_gate_never_spoke_failed() -> None:
 def test_a_span_that_cannot_be_read_is_refused() -> None:
     """By name, with the reader's reason."""
     bad = result("ExampleGen", ok=False, message="long", error="SpanRefusedError", span="b", reason="no rows")
-    assert ending_of(request("ab", "b"), {"ExampleGen": bad}, ("ExampleGen",)).refused == {"b": "no rows"}
+    ending = ending_of(request("ab", "b"), {"ExampleGen": bad}, ("ExampleGen",))
+    assert (ending.refused, ending.status, ending.cause) == (
+        {"b": "no rows"},
+        RunStatus.SKIPPED,
+        SkipCause.UNREADABLE_SPAN,
+    )
+
+
+def test_a_span_whose_file_is_a_copy_named_by_its_hash_is_found() -> None:
+    """The reader knows the file's name alone."""
+    spans = [span.model_copy(update={"uri": f"/fetched/p/{span.name}0f.csv"}) for span in request("ab", "b").spans]
+    bad = result("ExampleGen", ok=False, error="SpanRefusedError", span="b0f", reason="no rows")
+    copies = request("ab", "b").model_copy(update={"spans": tuple(spans)})
+    assert ending_of(copies, {"ExampleGen": bad}, ()).refused == {"b": "no rows"}
+
+
+def test_a_run_that_its_data_stopped_is_skipped_whatever_airflow_calls_its_tasks() -> None:
+    """Skipped tasks, failed ones, or a run that ended unnoticed; nothing failed, and the reason is the data's."""
+    bad = result("ExampleValidator", ok=False, message="breaks", error="DataAnomalyError", anomalies=["eval: x: y"])
+    results = {"ExampleGen": result("ExampleGen"), "ExampleValidator": bad}
+    for failed in ((), ("ExampleValidator", "Trainer"), ("the run",)):
+        ending = ending_of(request("a", "a"), results, failed)
+        assert (ending.status, ending.message, ending.cause) == (RunStatus.SKIPPED, "breaks", SkipCause.SCHEMA_BREAK)
+
+
+def test_an_error_of_the_data_after_training_is_a_failure() -> None:
+    """Then the compute was spent, and something let the data through that should not have."""
+    bad = result("Refit", ok=False, message="gone", error="SpanRefusedError", span="a")
+    results = {"Trainer": result("Trainer"), "Gate": gate("approved"), "Refit": bad}
+    assert ending_of(request("a", "a"), results, ("Refit",)).status is RunStatus.FAILED
+    del results["Gate"]
+    assert ending_of(request("a", "a"), results, ("Refit",)).status is RunStatus.FAILED
+
+
+def test_later_nodes_are_told_what_stopped_the_run(tmp_path: Path) -> None:
+    """Only by the nodes that they need: what a cleared run left behind of others says nothing."""
+    home = Home(tmp_path)
+    written = (
+        result("ExampleGen", ok=False, message="no rows", error="SpanRefusedError"),
+        result("Trainer", ok=False, message="nan", error="ValueError"),
+    )
+    for found in written:
+        write_atomically(home.runs / "p-1" / f"{found.node_id}.result.json", found.model_dump_json())
+    assert (
+        stopped_by_data(home, "p-1", ["ExampleGen", "Schema"]) == "ExampleGen stopped the run before training: no rows"
+    )
+    assert stopped_by_data(home, "p-1", ["Trainer"]) is None
+    assert stopped_by_data(home, "p-1", []) is None
 
 
 @pytest.mark.parametrize(

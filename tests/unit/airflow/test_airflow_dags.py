@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
+from airflow.sdk import AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
 
 from ct.airflow.dag_factory import build_dags
 from ct.airflow.environment import DAGS_FOLDER
@@ -152,7 +152,47 @@ def test_a_pipeline_may_be_started_by_data_by_a_schedule_or_by_both(home: Home) 
     assert isinstance(dags["cron"].timetable, CronTriggerTimetable)
     (asset,) = dags["data"].timetable.asset_condition.objects
     (watcher,) = asset.watchers
-    assert watcher.trigger.folder == str(home.landing / "data")
+    assert watcher.trigger.serialize()[1] == {"home": str(home.root), "pipeline": "data"}
+
+
+def test_other_dags_assets_start_runs_too(home: Home) -> None:
+    """Any of them, beside landing spans, or instead of them."""
+    deploy(home, "also", trigger={"assets": ["s3://lake/flights", "x-lake://weather"]})
+    deploy(home, "only", trigger={"assets": ["s3://lake/flights"], "on_data": False, "schedule": "0 9 * * *"})
+    dags = {dag.dag_id: dag for dag in build_dags(home).dags}
+    condition = dags["also"].timetable.asset_condition
+    assert isinstance(condition, AssetAny)
+    assert [asset.uri for asset in condition.objects] == ["x-ct://spans/also", "s3://lake/flights", "x-lake://weather"]
+    only = dags["only"].timetable
+    assert isinstance(only, AssetOrTimeSchedule)
+    assert [asset.uri for asset in only.asset_condition.objects] == ["s3://lake/flights"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "trigger", "arguments"),
+    [
+        (
+            "kafka",
+            "airflow.providers.apache.kafka.triggers.await_message.AwaitMessageTrigger",
+            {"topics": ["landed"], "kafka_config_id": "lake"},
+        ),
+        (
+            "redis",
+            "airflow.providers.redis.triggers.redis_await_message.AwaitMessageTrigger",
+            {"channels": ["landed"], "redis_conn_id": "lake"},
+        ),
+    ],
+)
+def test_a_queue_is_watched_by_airflows_own_trigger(
+    home: Home, kind: str, trigger: str, arguments: dict[str, Any]
+) -> None:
+    """Beside the look at the source, on the same asset: a message is an update of it."""
+    deploy(home, "queued", trigger={"queue": {"kind": kind, "connection": "lake", "topic": "landed"}})
+    (asset,) = the_dag(home).timetable.asset_condition.objects
+    _, queue = asset.watchers
+    path, given = queue.trigger.serialize()
+    assert path == trigger
+    assert given.items() >= arguments.items()
 
 
 def test_a_scheduled_pipeline_can_be_backfilled(home: Home) -> None:

@@ -24,8 +24,8 @@ from ct.config import PipelineConfig
 from ct.contracts import DeployedSpec, NodeResult, RunRequest, TriggerKind
 from ct.errors import NodeFailedError, PlaneMissingError, RegistryError
 from ct.home import Home, write_atomically
-from ct.triggers.ledger import Ledger, SeenFile
-from ct.triggers.records import RunStatus, SpanState
+from ct.triggers.ledger import Ledger
+from ct.triggers.records import Arrival, RunStatus, SkipCause, SpanState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +63,7 @@ class Run:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.ledger = Ledger.open(home)
+        self.folder = home.landing / "p"
         self.xcoms: dict[str, Any] = {}
         self.task_states: dict[str, str] = {}
         self.other_runs: dict[str, str] = {}
@@ -94,10 +95,20 @@ class Run:
         detail = {"status_code": 404}
         raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
 
-    def land(self, name: str, text: str | None = None) -> None:
+    def land(self, name: str, text: str | None = None, rows: int | None = None) -> None:
         """A span lands."""
-        seen = SeenFile(name=name, uri=f"/in/{name}.csv", format="csv", size_bytes=1, mtime_ns=1)
-        self.ledger.record_landing("p", seen, text or name)
+        uri = f"/in/{name}.csv"
+        arrival = Arrival(
+            name=name,
+            source_uri=uri,
+            uri=uri,
+            format="csv",
+            sha256=text or name,
+            size_bytes=1,
+            fingerprint="1",
+            rows=rows,
+        )
+        self.ledger.record_landing("p", arrival)
 
     def claim(self, airflow_run: str = "r1", run_type: str = "asset_triggered", **conf: Any) -> RunRequest:
         """Run the first task."""
@@ -122,10 +133,8 @@ class Run:
         return {record.span.name: record.state for record in self.ledger.spans("p")}
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A run that has not begun."""
-    home = Home(tmp_path).create()
+def deploy(home: Home, spec_hash: str = "0" * 16, **more: Any) -> None:
+    """Store a spec as `ct deploy` does."""
     config = PipelineConfig.model_validate(
         {
             "name": "p",
@@ -133,12 +142,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             "owner": "o",
             "label": "y",
             "seed": 7,
+            "source": {"pattern": "*.csv"},
             "window": {"time_column": "t"},
             "gate": {"threshold": 0.5},
+            **more,
         }
     )
     spec = DeployedSpec(
-        spec_hash="0" * 16,
+        spec_hash=spec_hash,
         pipeline="p",
         config=config.model_dump(mode="json"),
         nodes=(),
@@ -149,6 +160,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     )
     write_atomically(home.deployed / "p" / "specs" / spec.spec_hash / "spec.json", spec.model_dump_json())
     write_atomically(home.deployed / "p" / "current.json", json.dumps({"spec_hash": spec.spec_hash}))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run that has not begun."""
+    home = Home(tmp_path).create()
+    deploy(home)
+    (home.landing / "p").mkdir()
     monkeypatch.setenv("CT_HOME", str(home.root))
     monkeypatch.setattr("ct.registry.MlflowRegistry", Registry)
     Registry.down, Registry.failed = False, []
@@ -381,16 +400,18 @@ def test_finish_fails_the_mlflow_run_of_a_failed_run(run: Run) -> None:
 
 
 def test_finish_refuses_the_span_that_a_node_refused(run: Run) -> None:
-    """The other span of the burst waits for the next run."""
+    """The run is a skipped one, no failure; the other span of the burst waits for the next. Finishing again is safe."""
     run.land("bad")
     run.land("good")
     run.claim()
     facts = {"span": "bad", "reason": "no rows"}
     run.result("ExampleGen", ok=False, message="refused", error_type="SpanRefusedError", facts=facts)
-    run.task_states = {"ExampleGen": "failed"}
-    with pytest.raises(AirflowFailException):
-        run.finish()
+    run.task_states = {"ExampleGen": "skipped"}
+    assert run.finish()["status"] == "skipped"
     assert run.states() == {"bad": SpanState.REFUSED, "good": SpanState.WAITING}
+    record = run.ledger.runs("p")[0]
+    assert (record.status, record.cause, record.message) == (RunStatus.SKIPPED, SkipCause.UNREADABLE_SPAN, "refused")
+    assert run.finish()["status"] == "skipped"
 
 
 def test_finish_has_nothing_to_do_for_a_skipped_run(run: Run) -> None:
@@ -399,3 +420,99 @@ def test_finish_has_nothing_to_do_for_a_skipped_run(run: Run) -> None:
         run.claim()
     with pytest.raises(AirflowSkipException):
         run.finish()
+
+
+def approve(run: Run) -> None:
+    """The claimed run ends well."""
+    run.result("Gate", facts={"outcome": "approved", "reason": "good"})
+    run.finish()
+
+
+def test_a_claim_looks_at_the_source_first(run: Run) -> None:
+    """A pipeline without a watcher, or a message that announced data: what is there now is what the run gets."""
+    deploy(run.home, trigger={"on_data": False, "schedule": "0 9 * * *", "settle_s": 0})
+    (run.folder / "jan.csv").write_text("a\n1\n")
+    (run.folder / "half.csv").write_text("a\n1")
+    request = run.claim(run_type="scheduled")
+    assert request.new_spans == ("jan",)
+    assert request.spans[0].uri == str(run.folder / "jan.csv")
+    assert [event.name for event in run.ledger.unsettled("p")] == ["half"]
+
+
+def test_a_claim_waits_for_what_is_still_settling(run: Run) -> None:
+    """Once, for the settling time: no watcher would have seen the file earlier."""
+    deploy(run.home, trigger={"settle_s": 0.05})
+    (run.folder / "jan.csv").write_text("a\n1\n")
+    assert run.claim(run_type="manual").new_spans == ("jan",)
+
+
+def test_a_claim_does_not_wait_for_files_it_knows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger has them; every run would lose the settling time."""
+    deploy(run.home, trigger={"settle_s": 0.05})
+    (run.folder / "jan.csv").write_text("a\n1\n")
+    run.claim(run_type="manual")
+    approve(run)
+    monkeypatch.setattr("ct.airflow.claim.time.sleep", lambda s: pytest.fail(f"waited {s} s"))
+    with pytest.raises(AirflowSkipException):
+        run.claim("r2", "manual")
+
+
+def test_a_backfill_does_not_look(run: Run) -> None:
+    """It is about what had been seen by its date."""
+    deploy(run.home, trigger={"settle_s": 0})
+    (run.folder / "jan.csv").write_text("a\n1\n")
+    with pytest.raises(AirflowSkipException):
+        run.claim(run_type="backfill")
+    assert run.ledger.events("p") == ()
+
+
+def test_a_source_that_is_away_is_written_down_and_the_run_goes_on(run: Run) -> None:
+    """With what the ledger has: its bytes may be there still."""
+    run.land("jan")
+    run.folder.rmdir()
+    assert run.claim().new_spans == ("jan",)
+    assert "does not exist" in run.ledger.unsettled("p")[0].message
+
+
+@pytest.mark.parametrize("run_type", ["asset_triggered", "scheduled"])
+def test_data_and_schedule_wait_for_enough_rows(run: Run, run_type: str) -> None:
+    """The run is skipped with the count as its reason, and the span waits on."""
+    deploy(run.home, trigger={"min_new_rows": 100})
+    run.land("jan", rows=99)
+    with pytest.raises(AirflowSkipException, match="99 of 100 new rows"):
+        run.claim(run_type=run_type)
+    assert run.ledger.runs("p")[0].cause is SkipCause.TOO_FEW_ROWS
+    assert run.states() == {"jan": SpanState.WAITING}
+
+
+@pytest.mark.parametrize("more", [{}, {"force": True}])
+def test_a_person_does_not_wait(run: Run, more: dict[str, bool]) -> None:
+    """A manual run takes what is there; so does a forced one."""
+    deploy(run.home, trigger={"min_new_rows": 100, "cooldown_s": 1000})
+    run.land("jan", rows=1)
+    assert run.claim(run_type="manual", **more).new_spans == ("jan",)
+
+
+def test_a_burst_within_the_cooldown_is_one_run_over_the_union(run: Run) -> None:
+    """500 landings after a run: each announcement is skipped until the cooldown is over, then one run has them all."""
+    deploy(run.home, trigger={"cooldown_s": 1000, "max_wait_s": 2000})
+    run.land("0000")
+    run.claim()
+    approve(run)
+    for number in range(500):
+        run.land(f"{number + 1:04}")
+    with pytest.raises(AirflowSkipException, match="cooldown after run p-"):
+        run.claim("r2")
+    deploy(run.home, "1" * 16)
+    assert len(run.claim("r3").new_spans) == 500
+
+
+def test_a_skipped_run_that_is_cleared_claims_anew(run: Run) -> None:
+    """After the schema was corrected: the refused span is tried again on request, with a request of its own."""
+    run.land("bad")
+    first = run.claim()
+    facts = {"span": "bad", "reason": "no rows"}
+    run.result("ExampleGen", ok=False, message="refused", error_type="SpanRefusedError", facts=facts)
+    run.finish()
+    again = run.claim(retry_refused=True)
+    assert (again.run_id, again.new_spans) == (first.run_id, ("bad",))

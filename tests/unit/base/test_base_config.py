@@ -46,7 +46,7 @@ def test_the_least_pipeline_is_valid() -> None:
         ({"nodes": {"Trainer": {"retry": 1}}}, "nodes.Trainer.retry: unknown key; did you mean `retries`?"),
         ({"trigger": {"schedule": "every friday"}}, "trigger.schedule: must be a cron expression of five fields"),
         ({"trigger": {"on_data": False}}, "nothing would ever start a run"),
-        ({"source": {"pattern": "*.json"}}, "source.pattern: must end in .parquet or .csv"),
+        ({"source": {"pattern": "*.json"}}, "source.pattern: must end in .parquet, .csv, .tfrecord"),
         ({"window": {"time_column": "t", "max_spans": 1}}, "window.max_spans: "),
         ({"seed": -1}, "seed: "),
     ],

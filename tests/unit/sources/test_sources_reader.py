@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
 from ct.errors import SpanRefusedError
-from ct.sources.careful import ROWS_A_CHUNK, read_header, read_rows
-from ct.sources.csv_span import _read_fast
-from ct.sources.quarantine import ROWS_KEPT_AT_LEAST, BadRows
-from ct.sources.reader import Column, ColumnType, SpanTable, read_span
+from ct.sources import csv_blocks, parquet_span
+from ct.sources.careful import ROWS_A_BATCH
+from ct.sources.quarantine import ROWS_KEPT_AT_LEAST
+from ct.sources.reader import Column, ColumnType, SpanFile, read_span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,11 +32,23 @@ CSV_WAYS = [
 GOOD = b"carrier,distance,late\nUA,100.5,0\nAA,,1\n"
 
 
-def read(path: Path, max_bad_rows: int = 0) -> SpanTable:
+@dataclass(frozen=True)
+class Read:
+    """All of a span."""
+
+    table: pa.Table
+    rows: int
+    quarantined: int
+
+
+def read(path: Path, max_bad_rows: int = 0, columns: tuple[Column, ...] = COLUMNS) -> Read:
     """The span as ExampleGen would read it."""
-    return read_span(
-        path, path.suffix[1:], COLUMNS, max_bad_rows=max_bad_rows, quarantine_to=path.parent / "quarantine"
-    )
+    span = SpanFile(path.stem, path)
+    quarantine_to = path.parent / "quarantine"
+    schema = pa.schema([(column.name, column.type.arrow) for column in columns])
+    with read_span(span, path.suffix[1:], columns, max_bad_rows=max_bad_rows, quarantine_to=quarantine_to) as stream:
+        table = pa.Table.from_batches(stream, schema)
+    return Read(table, stream.rows, stream.quarantined)
 
 
 def csv(folder: Path, content: bytes) -> Path:
@@ -120,9 +133,9 @@ def test_a_good_csv_is_read_whole(tmp_path: Path, content: bytes, rows: list[tup
         ("carrier,distance,late\nUA,١٢,0\n".encode(), "is not a number"),
         (b"carrier,distance,late\nUA,1," + b"9" * 5000 + b"\n", "does not fit in 64 bits"),
         (b'carrier,distance,late\n"U"A,1,0\n', "line 2: ',' expected after"),
-        (b"carrier,distance,late\nUA,1,\nAA,2,\n", "and 1 more bad row, so no row is good"),
+        (b"carrier,distance,late\nUA,1,\nAA,2,\n", "and 1 more bad row in the first 2 rows; 0 allowed"),
         (b"\x00" * 40, "its header holds a NUL byte"),
-        (b"\xff\xfec\x00a\x00", "not UTF-8 but UTF-16"),
+        (b"\xff\xfec\x00a\x00", "it is no CSV in UTF-8 but UTF-16"),
     ],
 )
 def test_a_bad_csv_is_refused_with_the_place_and_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -151,7 +164,7 @@ def test_exactly_the_bad_rows_are_quarantined_within_the_limit(tmp_path: Path) -
 def test_one_bad_row_past_the_limit_refuses_the_span(tmp_path: Path) -> None:
     """The limit is exact."""
     path = csv(tmp_path, b"carrier,distance,late\nUA,1,0\nAA,far,1\nDL,4\n")
-    with pytest.raises(SpanRefusedError, match="and 1 more bad row; 1 allowed"):
+    with pytest.raises(SpanRefusedError, match="and 1 more bad row in the first 3 rows; 1 allowed"):
         read(path, max_bad_rows=1)
 
 
@@ -170,15 +183,17 @@ def test_a_quote_that_only_the_end_of_the_file_closes_is_no_field(tmp_path: Path
     """Arrow alone would take all rows after a stray quote for one field of text and say nothing."""
     columns = (COLUMNS[2], COLUMNS[0])
     path = csv(tmp_path, b'late,carrier\n0,"UA\n' + b"1,AA\n" * 50)
-    with pytest.raises(SpanRefusedError, match="line 2: unexpected end of data"):
-        read_span(path, "csv", columns, max_bad_rows=9, quarantine_to=tmp_path)
+    with pytest.raises(SpanRefusedError, match="line 2: a quote is opened there and never closed"):
+        read(path, 9, columns)
 
 
 def test_an_empty_line_is_not_a_row_of_missing_values(tmp_path: Path) -> None:
     """Also where no column is required; Arrow alone would read a row of nulls."""
     columns = tuple(Column(column.name, column.type, required=False) for column in COLUMNS)
     with pytest.raises(SpanRefusedError, match="line 3: the line is empty"):
-        read_span(csv(tmp_path, GOOD.replace(b"AA", b"\nAA")), "csv", columns, max_bad_rows=0, quarantine_to=tmp_path)
+        read(csv(tmp_path, GOOD.replace(b"AA", b"\nAA")), 0, columns)
+    with pytest.raises(SpanRefusedError, match="line 2: the line is empty"):
+        read(csv(tmp_path, GOOD.replace(b"UA", b"\nUA")), 0, columns)
 
 
 def test_every_bad_row_is_counted_but_only_some_are_kept_of_a_refused_span(tmp_path: Path) -> None:
@@ -190,49 +205,11 @@ def test_every_bad_row_is_counted_but_only_some_are_kept_of_a_refused_span(tmp_p
 
 def test_a_span_of_many_chunks_with_one_bad_row_keeps_all_others_in_order(tmp_path: Path) -> None:
     """Reading row by row does not lose or repeat rows where its chunks meet."""
-    rows = 2 * ROWS_A_CHUNK + 1
+    rows = 2 * ROWS_A_BATCH + 1
     body = "".join(f"UA,{number},0\n" for number in range(rows))
     span = read(csv(tmp_path, f"carrier,distance,late\nAA,far,1\n{body}".encode()), max_bad_rows=1)
     assert span.rows == rows
     assert span.table["distance"].to_pylist() == list(range(rows))
-
-
-def test_what_arrow_reads_is_what_the_careful_way_reads(tmp_path: Path) -> None:
-    """On hundreds of odd files the fast way either declines or gives the very same table, with no row left out."""
-    odd = [
-        '"',
-        '""',
-        "\r",
-        "\n",
-        " ",
-        "\t",
-        "+5",
-        "0x1",
-        ".",
-        "nan",
-        "é",
-        "\0",
-        "3.4028235e38",
-        "9" * 19,
-        'x"y',
-        "1e-50",
-    ]
-    chance = random.Random(1)  # noqa: S311  no secret
-    fast = 0
-    for _ in range(800):
-        rows = (
-            [chance.choice(["UA", '"U, A"', '"l\n2"', "", *odd[:1]]), chance.choice(["1.5", "", "1e3"]), "1"]
-            for _ in range(chance.randint(1, 4))
-        )
-        lines = [",".join(chance.choice(odd) if chance.random() < 0.1 else field for field in row) for row in rows]
-        path = csv(tmp_path, ("carrier,distance,late\n" + "".join(f"{line}\n" for line in lines)).encode())
-        table = _read_fast(path, len(COLUMNS), COLUMNS)
-        if table is not None:
-            fast += 1
-            bad = BadRows.allowing(0)
-            assert table.equals(read_rows(path, read_header(path), COLUMNS, bad)), path.read_bytes()
-            assert bad.count == 0, path.read_bytes()
-    assert fast > 80
 
 
 def test_a_span_without_one_good_row_is_refused_whatever_is_allowed(tmp_path: Path) -> None:
@@ -363,5 +340,66 @@ def test_timestamps_of_a_parquet_become_iso_8601_text_in_utc(tmp_path: Path) -> 
     moment = pa.array([1357034400_000_000_000], pa.timestamp("ns", "America/New_York"))
     pq.write_table(pa.table({"at": moment}), path)
     columns = (Column("at", ColumnType.STRING, required=True),)
-    span = read_span(path, "parquet", columns, max_bad_rows=0, quarantine_to=tmp_path)
+    span = read(path, 0, columns)
     assert span.table["at"].to_pylist() == ["2013-01-01T10:00:00Z"]
+
+
+def test_bad_rows_of_a_parquet_are_numbered_through_all_its_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers and rows are those of the file, whatever the size of a batch; the schema's range is checked too."""
+    monkeypatch.setattr(parquet_span, "ROWS_A_BATCH", 3)
+    distances = [1.0, 2.0, 3.0, 4.0, -0.1, 6.0, 7.0, 8.0, float("nan"), 10.0]
+    path = parquet(tmp_path, carrier=["UA"] * 10, distance=distances, late=[0] * 10)
+    columns = (COLUMNS[0], Column("distance", ColumnType.FLOAT, required=True, minimum=0), COLUMNS[2])
+    span = read(path, 2, columns)
+    assert span.table["distance"].to_pylist() == [1.0, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0, 10.0]
+    assert [(row["row"], row["reason"]) for row in quarantined(tmp_path)] == [
+        (5, "is -0.1, below the schema's minimum of 0"),
+        (9, "is not a finite number of 32 bits"),
+    ]
+
+
+@pytest.mark.parametrize("minimum", [5, -(2**63)])
+def test_the_range_of_whole_numbers_is_exact(tmp_path: Path, minimum: int) -> None:
+    """Also where a float could not tell two of them apart."""
+    columns = (Column("late", ColumnType.INT, required=True, minimum=minimum, maximum=2**62 + 1),)
+    content = f"late\n{minimum}\n{2**62 + 1}\n{2**62 + 2}\n"
+    span = read(csv(tmp_path, content.encode()), 1, columns)
+    assert span.table["late"].to_pylist() == [minimum, 2**62 + 1]
+    assert quarantined(tmp_path)[0]["reason"] == f"is {2**62 + 2}, above the schema's maximum of {2**62 + 1}"
+
+
+def test_a_span_is_refused_as_soon_as_that_is_certain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands millions of rows behind does not have to be read: here a quote that would refuse the span otherwise."""
+    monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", 1000)
+    path = csv(tmp_path, GOOD + b"UA,far,0\n" + b"UA,1,0\n" * 1000 + b'"UA,1,0\n')
+    with pytest.raises(SpanRefusedError, match=r"line 4, column \"distance\": 'far' is not a number in the first"):
+        read(path)
+    with pytest.raises(SpanRefusedError, match="line 1005: a quote is opened there and never closed"):
+        read(path, max_bad_rows=1)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_memory_holds_a_few_blocks_whatever_the_size_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Arrow's memory while a file of 20 MB is read in blocks of 64 kB, of a Parquet file with one row group."""
+    monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr(parquet_span, "ROWS_A_BATCH", 1 << 12)
+    rows = 500_000
+    table = pa.table({"carrier": [f"{row:032}" for row in range(rows)], "distance": [1.5] * rows, "late": [0] * rows})
+    path = tmp_path / f"2013-01.{ending}"
+    if ending == "csv":
+        pa_csv.write_csv(table, path)
+    else:
+        pq.write_table(table, path, row_group_size=rows, use_dictionary=False, compression="none")
+    del table
+    before, peak, seen = pa.total_allocated_bytes(), 0, 0
+    with read_span(SpanFile("span", path), ending, COLUMNS, max_bad_rows=0, quarantine_to=tmp_path) as stream:
+        for batch in stream:
+            seen += batch.num_rows
+            peak = max(peak, pa.total_allocated_bytes() - before)
+    assert seen == rows
+    assert path.stat().st_size > 20_000_000
+    assert peak < 8_000_000

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
+from ct.config import TriggerConfig
 from ct.contracts import TriggerKind
 from ct.errors import CTError
-from ct.home import Home
 from ct.triggers import schema
-from ct.triggers.claims import Ask
-from ct.triggers.ledger import Ledger, SeenFile
-from ct.triggers.records import EventOutcome, RunStatus, SpanState
+from ct.triggers.claims import Ask, last_run
+from ct.triggers.coalescing import Due, Wait, WaitingFor
+from ct.triggers.ledger import Ledger
+from ct.triggers.records import Arrival, EndKind, EventOutcome, RunStatus, SkipCause, SpanState
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from ct.home import Home
     from ct.triggers.records import Claim
 
 START = datetime(2013, 1, 1, tzinfo=timezone.utc)
@@ -37,15 +37,32 @@ class Clock:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
+def ledger(ledger_home: Home) -> Ledger:
     """An empty ledger."""
-    return Ledger.open(Home(tmp_path), Clock())
+    return Ledger.open(ledger_home, Clock())
 
 
-def land(ledger: Ledger, name: str, sha256: str | None = None, *, mtime_ns: int = 1) -> EventOutcome:
+def arrival(name: str, sha256: str | None = None, *, fingerprint: str = "1", rows: int | None = None) -> Arrival:
+    """A file that was hashed."""
+    uri = f"/in/{name}.csv"
+    return Arrival(
+        name=name,
+        source_uri=uri,
+        uri=uri,
+        format="csv",
+        sha256=sha256 or f"hash of {name}",
+        size_bytes=3,
+        fingerprint=fingerprint,
+        rows=rows,
+    )
+
+
+def land(
+    ledger: Ledger, name: str, sha256: str | None = None, *, fingerprint: str | None = None, rows: int | None = None
+) -> EventOutcome:
     """Record a landing."""
-    file = SeenFile(name=name, uri=f"/in/{name}.csv", format="csv", size_bytes=3, mtime_ns=mtime_ns)
-    return ledger.record_landing("p", file, sha256 or f"hash of {name}").kind
+    found = arrival(name, sha256, fingerprint=fingerprint or f"of {sha256}", rows=rows)
+    return ledger.record_landing("p", found).kind
 
 
 def ask(airflow_run: str, **more: object) -> Ask:
@@ -92,7 +109,7 @@ def test_the_same_bytes_are_a_duplicate_under_any_name(ledger: Ledger, name: str
     """They are written down as an event that names the span, and never wait for a run."""
     land(ledger, "jan", "a")
     train(ledger, "r1")
-    assert land(ledger, name, "a", mtime_ns=2) is EventOutcome.DUPLICATE
+    assert land(ledger, name, "a", fingerprint="2") is EventOutcome.DUPLICATE
     assert ledger.claim(ask("r2")) is None
     assert ledger.events("p")[0].message == "the same bytes as jan, revision 1"
 
@@ -105,13 +122,14 @@ def test_bytes_that_return_to_an_older_revision_are_a_revision(ledger: Ledger) -
 
 
 def test_a_known_file_need_not_be_hashed_again(ledger: Ledger) -> None:
-    """The ledger knows a file by address, size and time, also a duplicate; any change makes it unknown."""
-    land(ledger, "jan", "a", mtime_ns=1)
-    land(ledger, "copy", "a", mtime_ns=5)
-    assert ledger.knows("p", "/in/jan.csv", 3, 1)
-    assert ledger.knows("p", "/in/copy.csv", 3, 5)
-    assert not ledger.knows("p", "/in/jan.csv", 3, 2)
-    assert not ledger.knows("q", "/in/jan.csv", 3, 1)
+    """The ledger knows a file by address and fingerprint, also a duplicate; any change makes it unknown, one back too."""
+    land(ledger, "jan", "a", fingerprint="1")
+    land(ledger, "copy", "a", fingerprint="5")
+    jan, copy = ("/in/jan.csv", "1"), ("/in/copy.csv", "5")
+    assert ledger.known("p", [jan, copy, ("/in/jan.csv", "2"), ("/in/feb.csv", "1")]) == {jan, copy}
+    assert ledger.known("q", [jan]) == frozenset()
+    land(ledger, "jan", "b", fingerprint="2")
+    assert ledger.known("p", [jan, ("/in/jan.csv", "2")]) == {("/in/jan.csv", "2")}
 
 
 def test_a_run_claims_all_waiting_spans_and_trains_on_the_older_ones_too(ledger: Ledger) -> None:
@@ -217,7 +235,7 @@ def test_spans_of_a_failed_run_wait_again_with_the_reason(ledger: Ledger) -> Non
     ledger.finish_run(claim(ledger, "r1").run_id, RunStatus.FAILED, message="loss is nan")
     record = ledger.spans("p")[0]
     assert (record.state, record.reason) == (SpanState.WAITING, "loss is nan")
-    assert ledger.unclaimed("p") == ()
+    assert [waiting.run_id for waiting in ledger.waiting("p")] == ["p-r1"]
     assert claim(ledger, "r2").new_spans == ("jan",)
 
 
@@ -229,7 +247,7 @@ def test_a_refused_span_stays_out_and_its_companions_are_announced_again(ledger:
     ledger.refuse_span(run_id, "bad", "it has no rows")
     ledger.finish_run(run_id, RunStatus.FAILED, message="span refused")
     assert states(ledger) == {"bad": "refused", "good": "waiting"}
-    assert [span.name for span in ledger.unclaimed("p")] == ["good"]
+    assert [(waiting.span.name, waiting.run_id) for waiting in ledger.waiting("p")] == [("good", None)]
     assert claim(ledger, "r2").new_spans == ("good",)
 
 
@@ -239,7 +257,7 @@ def test_a_refused_span_may_be_tried_again_on_request_or_under_another_name(ledg
     run_id = claim(ledger, "r1").run_id
     ledger.refuse_span(run_id, "bad", "a column is missing")
     ledger.finish_run(run_id, RunStatus.FAILED)
-    assert land(ledger, "bad", "x", mtime_ns=2) is EventOutcome.DUPLICATE
+    assert land(ledger, "bad", "x", fingerprint="2") is EventOutcome.DUPLICATE
     assert land(ledger, "renamed", "x") is EventOutcome.NEW
     assert claim(ledger, "r2", refused_too=True).new_spans == ("bad", "renamed")
 
@@ -249,8 +267,10 @@ def test_a_revision_that_lands_during_a_run_supersedes_when_the_run_ends(ledger:
     land(ledger, "jan", "a")
     run_id = claim(ledger, "r1").run_id
     land(ledger, "jan", "b")
+    rows = ledger._database.read(sa.select(schema.spans.c.state).order_by(schema.spans.c.revision))
+    assert [row["state"] for row in rows] == ["claimed", "waiting"]
     ledger.finish_run(run_id, RunStatus.APPROVED)
-    rows = ledger._read(sa.select(schema.spans.c.state).order_by(schema.spans.c.revision))
+    rows = ledger._database.read(sa.select(schema.spans.c.state).order_by(schema.spans.c.revision))
     assert [row["state"] for row in rows] == ["superseded", "waiting"]
     got = claim(ledger, "r2")
     assert [(span.revision, span.sha256) for span in got.window] == [(2, "b")]
@@ -284,16 +304,15 @@ def test_a_reopened_run_does_not_take_spans_from_another_run(ledger: Ledger) -> 
 def test_pipelines_do_not_see_each_other(ledger: Ledger) -> None:
     """Two pipelines may be fed the same bytes."""
     land(ledger, "jan", "a")
-    other = SeenFile(name="jan", uri="/in/jan.csv", format="csv", size_bytes=3, mtime_ns=1)
-    assert ledger.record_landing("q", other, "a").kind is EventOutcome.NEW
+    assert ledger.record_landing("q", arrival("jan", "a")).kind is EventOutcome.NEW
     assert claim(ledger, "r1").new_spans == ("jan",)
     assert [record.state for record in ledger.spans("q")] == [SpanState.WAITING]
 
 
-def test_the_same_event_twice_is_written_once(ledger: Ledger, tmp_path: Path) -> None:
+def test_the_same_event_twice_is_written_once(ledger: Ledger) -> None:
     """A file that stays half-written fills no table; a change of the reason is a new event."""
     for message in ("no footer", "no footer", "no line end"):
-        ledger.record_event("p", "jan", EventOutcome.INCOMPLETE, message, uri=tmp_path / "jan.csv")
+        ledger.record_event("p", "jan", EventOutcome.INCOMPLETE, message, uri="/in/jan.csv")
     assert [event.message for event in ledger.events("p")] == ["no line end", "no footer"]
 
 
@@ -303,22 +322,23 @@ def test_an_unknown_run_is_an_error_that_names_it(ledger: Ledger) -> None:
         ledger.finish_run("p-x", RunStatus.FAILED)
 
 
-def _claim_in_a_process(root: Path, airflow_run: str, go: object, answers: object) -> None:
-    ledger = Ledger.open(Home(root))
+def _claim_in_a_process(root: Home, airflow_run: str, go: object, answers: object) -> None:
+    ledger = Ledger.open(root)
     go.wait()  # type: ignore[attr-defined]
     got = ledger.claim(ask(airflow_run))
     answers.put(None if got is None else got.new_spans)  # type: ignore[attr-defined]
 
 
-def test_two_processes_that_claim_at_once_share_nothing(tmp_path: Path) -> None:
+def test_two_processes_that_claim_at_once_share_nothing(ledger_home: Home) -> None:
     """One of them gets every span, the others get none: no span is trained by two runs."""
-    ledger = Ledger.open(Home(tmp_path))
+    ledger = Ledger.open(ledger_home)
     for number in range(5):
         land(ledger, f"span-{number}")
     context = multiprocessing.get_context("fork")
     go, answers = context.Event(), context.Queue()
     children = [
-        context.Process(target=_claim_in_a_process, args=(tmp_path, f"r{number}", go, answers)) for number in range(3)
+        context.Process(target=_claim_in_a_process, args=(ledger_home, f"r{number}", go, answers))
+        for number in range(3)
     ]
     for child in children:
         child.start()
@@ -327,3 +347,128 @@ def test_two_processes_that_claim_at_once_share_nothing(tmp_path: Path) -> None:
     for child in children:
         child.join(60)
     assert sorted(got, key=str) == [tuple(f"span-{number}" for number in range(5)), None, None]
+
+
+def test_a_late_span_is_trained_on_or_left_out_as_the_policy_says(ledger: Ledger) -> None:
+    """Older than the newest trained one. Left out it is an event, is not hashed again, and comes back with the policy."""
+    land(ledger, "2013-02")
+    train(ledger, "r1")
+    late = arrival("2013-01", fingerprint="1")
+    assert ledger.record_landing("p", late, "ignore").kind is EventOutcome.LATE
+    assert "older than 2013-02" in ledger.events("p")[0].message
+    assert ledger.waiting("p") == ()
+    assert ledger.known("p", [("/in/2013-01.csv", "1")], "ignore")
+    assert not ledger.known("p", [("/in/2013-01.csv", "1")], "train")
+    assert ledger.record_landing("p", late, "train").kind is EventOutcome.NEW
+    assert claim(ledger, "r2").new_spans == ("2013-01",)
+
+
+def test_late_rows_of_an_old_span_that_are_left_out_leave_the_span_as_it_was(ledger: Ledger) -> None:
+    """The revision that was trained on stays in the window; one of the newest span is not late."""
+    for name in ("2013-01", "2013-02"):
+        land(ledger, name, f"{name} a")
+    train(ledger, "r1")
+    assert ledger.record_landing("p", arrival("2013-01", "b"), "ignore").kind is EventOutcome.LATE
+    assert states(ledger)["2013-01"] == "trained"
+    assert ledger.record_landing("p", arrival("2013-02", "c"), "ignore").kind is EventOutcome.REVISION
+    assert [span.revision for span in claim(ledger, "r2").window] == [1, 2]
+
+
+def test_a_deleted_span_leaves_later_windows_when_it_is_to_be_forgotten(ledger: Ledger) -> None:
+    """And is in them again when the source lists it again; both are events."""
+    for name in ("jan", "feb"):
+        land(ledger, name)
+    train(ledger, "r1")
+    for _ in range(2):
+        ledger.note_listing("p", frozenset({"/in/feb.csv"}), "forget")
+    assert [span.name for span in claim(ledger, "r2", force=True).window] == ["feb"]
+    ledger.note_listing("p", frozenset({"/in/feb.csv", "/in/jan.csv"}), "forget")
+    assert [span.name for span in claim(ledger, "r3", force=True).window] == ["feb", "jan"]
+    outcomes = [event.outcome for event in ledger.events("p")][:2]
+    assert outcomes == [EventOutcome.RETURNED, EventOutcome.DELETED]
+
+
+def test_a_deleted_span_stays_in_the_window_when_it_is_to_be_kept(ledger: Ledger) -> None:
+    """Written down all the same."""
+    land(ledger, "jan")
+    train(ledger, "r1")
+    ledger.note_listing("p", frozenset(), "keep")
+    assert [span.name for span in claim(ledger, "r2", force=True).window] == ["jan"]
+    assert ledger.events("p")[0].outcome is EventOutcome.DELETED
+    assert ledger.spans("p")[0].deleted == "keep"
+
+
+def test_a_waiting_span_that_is_deleted_and_forgotten_waits_for_no_run(ledger: Ledger) -> None:
+    """It is announced by nobody and claimed by nobody."""
+    land(ledger, "jan")
+    ledger.note_listing("p", frozenset(), "forget")
+    assert ledger.waiting("p") == ()
+    assert isinstance(ledger.decide("p", TriggerConfig()), Wait)
+    assert ledger.ends("p", TriggerConfig())[-1].end is EndKind.REJECTED
+    assert ledger.claim(ask("r1")) is None
+
+
+def test_a_claim_that_comes_too_early_is_a_skipped_run_with_its_cause(ledger: Ledger) -> None:
+    """Nothing is claimed, and the next claim of the same Airflow run may."""
+    land(ledger, "jan", rows=10)
+    too_few = TriggerConfig(min_new_rows=11)
+    assert ledger.claim(ask("r1", coalescing=too_few)) is None
+    (run,) = ledger.runs("p")
+    assert (run.cause, run.message) == (SkipCause.TOO_FEW_ROWS, "10 of 11 new rows are there")
+    assert claim(ledger, "r1", coalescing=TriggerConfig(min_new_rows=10)).new_spans == ("jan",)
+
+
+def test_the_cooldown_counts_from_the_last_run_that_claimed(ledger: Ledger) -> None:
+    """Skipped runs and backfills between do not make it longer."""
+    land(ledger, "jan")
+    train(ledger, "r1")
+    land(ledger, "feb")
+    settings = TriggerConfig(cooldown_s=60 * 60)
+    assert ledger.claim(ask("r2", coalescing=settings)) is None
+    first = ledger.decide("p", settings)
+    assert ledger.claim(ask("b1", trigger=TriggerKind.BACKFILL, seen_until=START)) is None
+    assert ledger.claim(ask("r3", coalescing=settings)) is None
+    again = ledger.decide("p", settings)
+    assert isinstance(first, Wait)
+    assert isinstance(again, Wait)
+    assert (again.what, again.until) == (WaitingFor.COOLDOWN, first.until)
+
+
+def test_failures_in_a_row_are_counted_until_a_run_is_judged(ledger: Ledger) -> None:
+    """So the pause between tries grows, and starts anew."""
+    land(ledger, "jan")
+    for number in range(2):
+        ledger.finish_run(claim(ledger, f"f{number}").run_id, RunStatus.FAILED, message="bug")
+    found = last_run(ledger.runs("p"))
+    assert found is not None
+    assert found.failures == 2
+    train(ledger, "r1")
+    found = last_run(ledger.runs("p"))
+    assert found is not None
+    assert found.failures == 0
+
+
+def test_a_run_that_its_data_stopped_refuses_and_settles_in_one_transaction(ledger: Ledger) -> None:
+    """The refused span stays out, the other waits as if no run had had it, and the run is a skipped one."""
+    land(ledger, "bad")
+    land(ledger, "good")
+    run_id = claim(ledger, "r1").run_id
+    refused = {"bad": "it has no rows", "stranger": "not in the window"}
+    for _ in range(2):
+        ledger.finish_run(run_id, RunStatus.SKIPPED, cause=SkipCause.UNREADABLE_SPAN, refused=refused)
+    assert states(ledger) == {"bad": "refused", "good": "waiting"}
+    assert ledger.decide("p", TriggerConfig()) == Due()
+    run = ledger.run(run_id)
+    assert run is not None
+    assert (run.status, run.cause) == (RunStatus.SKIPPED, SkipCause.UNREADABLE_SPAN)
+
+
+def test_data_that_stops_a_run_without_refusing_a_span_is_not_tried_for_ever(ledger: Ledger) -> None:
+    """The anomaly is in spans that had passed before; somebody must look, or something new must land."""
+    land(ledger, "jan")
+    ledger.finish_run(claim(ledger, "r1").run_id, RunStatus.SKIPPED, message="drift", cause=SkipCause.SCHEMA_BREAK)
+    found = ledger.decide("p", TriggerConfig())
+    assert isinstance(found, Wait)
+    assert found.what is WaitingFor.SOMEBODY
+    land(ledger, "feb")
+    assert ledger.decide("p", TriggerConfig()) == Due()
