@@ -110,7 +110,7 @@ class Scanner:
         """
         self._position = self._ledger.position(self._pipeline)
         try:
-            look = self._source.look(self._ledger.newest(self._pipeline))
+            look = self._source.look(self._ledger.newest(self._pipeline, self._source.address))
         except SourceError as error:
             return self._unreadable_now(error.message)
         self._say_readable()

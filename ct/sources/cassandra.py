@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ct.contracts import Span
     from ct.source_config import CassandraSourceConfig
     from ct.sources.connection import Connection
+    from ct.sources.contract import Newest
 
 
 class CassandraSource:
@@ -43,7 +43,12 @@ class CassandraSource:
         host = (connection.host or "localhost").split(",")[0]
         self._uri = f"cassandra://{host}:{connection.port or DEFAULT_PORT}/{config.keyspace}/{config.table}"
 
-    def look(self, since: Span | None) -> Look:
+    @property
+    def address(self) -> str:
+        """The beginning of each span's uri."""
+        return f"{self._uri}#"
+
+    def look(self, since: Newest | None) -> Look:
         """Buckets with rows, from `revisit` buckets before the newest span on; those that are not closed are unready."""
         config = self._config
         with reading(self._connection, self._uri) as session:

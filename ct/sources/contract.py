@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ct.contracts import Span
-
 
 @dataclass(frozen=True)
 class Offered:
@@ -29,6 +27,15 @@ class Offered:
     """Another one whenever the bytes may be others. Compared for equality only; it spares hashing and proves nothing."""
     size_bytes: int | None = None
     """None where only a fetch would tell."""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The span of a source that sorts last of those that were recorded."""
+
+    name: str
+    uri: str
+    """As the source offered it."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +72,16 @@ class Source(Protocol):
         """
         ...
 
-    def look(self, since: Span | None) -> Look:
+    @property
+    def address(self) -> str:
+        """What the uri of each of its spans begins with, and that of no other source's."""
+        ...
+
+    def look(self, since: Newest | None) -> Look:
         """What is there now.
 
         Args:
-            since: the newest span that the ledger has, by name. A source that cannot list all of its spans
+            since: the newest of its spans that the ledger has, duplicates too. A source that cannot list all of its spans
                 cheaply lists those from there on, and some before it, where late rows are still awaited.
 
         Raises:

@@ -16,7 +16,8 @@ from ct.sources.patterns import format_of, is_match, span_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ct.contracts import Span
+    from ct.sources.contract import Newest
+
 
 UNFINISHED_ENDINGS = (".tmp", ".part", ".partial", ".crdownload")
 PARQUET_MAGIC = b"PAR1"
@@ -44,7 +45,12 @@ class FolderSource:
         """A look lists every file."""
         return True
 
-    def look(self, since: Span | None) -> Look:  # noqa: ARG002  all are listed, whatever the ledger has
+    @property
+    def address(self) -> str:
+        """The beginning of each span's uri."""
+        return f"{self.path}/"
+
+    def look(self, since: Newest | None) -> Look:  # noqa: ARG002  all are listed, whatever the ledger has
         """The files there now. Hidden files and names that say 'unfinished' are left out.
 
         Raises:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from ct.contracts import Span
     from ct.source_config import KafkaSourceConfig
     from ct.sources.connection import Connection
+    from ct.sources.contract import Newest
 
 ANSWER_S = 10.0
 """Longest wait for the broker, for one answer or the next message."""
@@ -63,7 +63,12 @@ class KafkaSource:
         self._connection = connection
         self._uri = f"kafka://{servers.partition(',')[0]}/{config.topic}"
 
-    def look(self, since: Span | None) -> Look:
+    @property
+    def address(self) -> str:
+        """The beginning of each span's uri."""
+        return f"{self._uri}#"
+
+    def look(self, since: Newest | None) -> Look:
         """The span that is whole now, if there is one: from where the newest one ended."""
         begun = _ranges(since.uri) if since else {}
         with self._consumer() as consumer:
@@ -90,7 +95,7 @@ class KafkaSource:
                 return Look((), expired)
         text = ",".join(f"{partition}={begin}-{end}" for partition, (begin, end) in sorted(ranges.items()))
         uri = f"{self._uri}#{text}"
-        name = f"{sum(end for _, end in ranges.values()):015d}"
+        name = f"{self._topic}-{sum(end for _, end in ranges.values()):015d}"
         return Look((Offered(name, uri, "csv", fingerprint=text),), expired)
 
     def fetch(self, offered: Offered, folder: Path) -> Path:

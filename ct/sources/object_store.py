@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ct.contracts import Span
     from ct.source_config import S3SourceConfig
     from ct.sources.connection import Connection
+    from ct.sources.contract import Newest
 
 BLOCK_BYTES = 8 << 20
 CONNECT_S = 5.0
@@ -49,7 +49,12 @@ class ObjectStoreSource:
         self._connection = connection
         self._clock = clock
 
-    def look(self, since: Span | None) -> Look:  # noqa: ARG002  the contract's; a listing is cheap
+    @property
+    def address(self) -> str:
+        """The beginning of each span's uri."""
+        return f"{self._uri}/"
+
+    def look(self, since: Newest | None) -> Look:  # noqa: ARG002  the contract's; a listing is cheap
         """Every object there is."""
         root = self._uri.removeprefix("s3://")
         try:

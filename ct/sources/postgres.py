@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ct.contracts import Span
     from ct.source_config import PostgresSourceConfig
     from ct.sources.connection import Connection
+    from ct.sources.contract import Newest
 
 HAS_XMIN = {"r", "p", "m"}
 """pg_class.relkind of tables, partitioned tables and materialized views: their rows say which transaction wrote them."""
@@ -49,7 +49,12 @@ class PostgresSource:
         host = f"{connection.host or 'localhost'}:{connection.port or 5432}"
         self._uri = f"postgresql://{host}/{connection.schema or ''}/{config.table or 'query'}"
 
-    def look(self, since: Span | None) -> Look:
+    @property
+    def address(self) -> str:
+        """The beginning of each span's uri."""
+        return f"{self._uri}#"
+
+    def look(self, since: Newest | None) -> Look:
         """Buckets with rows, from `revisit` buckets before the newest span on; those that are not closed are unready."""
         with reading(self._connection, self._uri) as cursor:
             query, _ = self._query(cursor)

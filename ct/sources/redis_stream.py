@@ -7,6 +7,7 @@ the columns of a row; an entry with the one field `row` holds a JSON object inst
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ct.contracts import Span
     from ct.source_config import RedisSourceConfig
     from ct.sources.connection import Connection
+    from ct.sources.contract import Newest
 
 ANSWER_S = 10.0
 PAGE = 1000
 FIRST = "0-0"
+NOT_IN_A_NAME = r"[^A-Za-z0-9._-]"
 
 
 class RedisStreamSource:
@@ -53,7 +55,12 @@ class RedisStreamSource:
         self._host, self._port = connection.host or "localhost", connection.port or 6379
         self._uri = f"redis://{self._host}:{self._port}/{self._database}/{config.stream}"
 
-    def look(self, since: Span | None) -> Look:
+    @property
+    def address(self) -> str:
+        """The beginning of each span's uri."""
+        return f"{self._uri}#"
+
+    def look(self, since: Newest | None) -> Look:
         """The span that is whole now, if there is one: from where the newest one ended."""
         with self._client() as client:
             if not client.exists(self._stream):
@@ -76,7 +83,7 @@ class RedisStreamSource:
         count = (trimmed if lost else read) + len(found)
         milliseconds, number = _order(newest)
         stretch = f"{begin}..{newest}@{count}"
-        name = f"{milliseconds:015d}-{number:06d}"
+        name = f"{re.sub(NOT_IN_A_NAME, '-', self._stream)}-{milliseconds:015d}-{number:06d}"
         return Look((Offered(name, f"{self._uri}#{stretch}", "csv", fingerprint=stretch),), lost)
 
     def fetch(self, offered: Offered, folder: Path) -> Path:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ct.settings import Settings
+from ct.sources.contract import Newest
 from ct.triggers import claims, landings, rows, schema
 from ct.triggers.coalescing import WaitingSpan, decide
 from ct.triggers.database import Database
 from ct.triggers.ends import Standing, end_of
 from ct.triggers.records import (
     JUDGED,
+    LANDINGS,
     Arrival,
     Claim,
     EventEnd,
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from ct.config import TriggerConfig
-    from ct.contracts import Span
     from ct.home import Home
     from ct.triggers.coalescing import Due, Wait
 
@@ -195,12 +196,14 @@ class Ledger:
         found = self._database.read(sa.select(sa.func.max(events.c.id).label("id")).where(_of(events, pipeline)))
         return int(found[0]["id"] or 0)
 
-    def newest(self, pipeline: str) -> Span | None:
-        """The newest revision of the span that sorts last; None before the first landing."""
-        spans = schema.spans
-        order = (spans.c.name.desc(), spans.c.revision.desc())
-        found = self._database.read(sa.select(spans).where(_of(spans, pipeline)).order_by(*order).limit(1))
-        return rows.span_record(found[0]).span if found else None
+    def newest(self, pipeline: str, address: str) -> Newest | None:
+        """Of the whole spans that were seen below an address, duplicates too, the one that sorts last."""
+        events = schema.events.c
+        below = events.uri.startswith(address, autoescape=True)
+        whole = events.outcome.in_([outcome.value for outcome in (*LANDINGS, EventOutcome.LATE)])
+        query = sa.select(events.name, events.uri).where(events.pipeline == pipeline, below, whole)
+        found = self._database.read(query.order_by(events.name.desc(), events.id.desc()).limit(1))
+        return Newest(**found[0]) if found else None
 
     def waiting(self, pipeline: str) -> tuple[SpanRecord, ...]:
         """Spans that the next run may take, ordered by name."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ct.contracts import Span
 from ct.sources.columns import Column, ColumnType
+from ct.sources.contract import Newest
 from ct.sources.reader import read_span
 from ct.sources.span_file import SpanFile
 
@@ -18,11 +18,9 @@ if TYPE_CHECKING:
 NOON_OF_5_JANUARY = datetime(2013, 1, 5, 12, tzinfo=timezone.utc).timestamp()
 
 
-def newest(name: str) -> Span:
-    """The ledger's newest span."""
-    seen_at = datetime(2013, 1, 5, tzinfo=timezone.utc)
-    facts = {"revision": 1, "sha256": "0", "uri": "u", "format": "parquet", "size_bytes": 1, "seen_at": seen_at}
-    return Span(pipeline="flights", name=name, **facts)
+def newest(name: str) -> Newest:
+    """The newest span that the ledger has of a table."""
+    return Newest(name, f"x#{name}")
 
 
 def read(path: Path, **types: ColumnType) -> pa.Table:

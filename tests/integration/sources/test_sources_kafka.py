@@ -6,17 +6,16 @@ import csv
 import json
 import time
 import uuid
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from ct.contracts import Span
 from ct.errors import SourceChangedError, SourceError
 from ct.source_config import KafkaSourceConfig
 from ct.sources.connection import Connection
+from ct.sources.contract import Newest
 from ct.sources.kafka import KafkaSource
 
 if TYPE_CHECKING:
@@ -71,18 +70,9 @@ def topic(kafka: Server) -> Topic:
     return Topic(kafka)
 
 
-def span(offered: Offered) -> Span:
-    """What the ledger would have of it."""
-    return Span(
-        pipeline="flights",
-        name=offered.name,
-        revision=1,
-        sha256="0" * 64,
-        uri=offered.uri,
-        format=offered.format,
-        size_bytes=1,
-        seen_at=datetime.now(timezone.utc),
-    )
+def recorded(offered: Offered) -> Newest:
+    """What the ledger has of it."""
+    return Newest(offered.name, offered.uri)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -111,7 +101,7 @@ def test_each_message_is_in_exactly_one_span(topic: Topic, tmp_path: Path) -> No
         assert {row["note"] for row in fetched} == {'a "quoted", line\n'}
         seen += [int(row["number"]) for row in fetched]
         assert since is None or since.name < offered.name
-        since = span(offered)
+        since = recorded(offered)
     assert topic.source(age_s=100).look(since).offered == ()
     assert sorted(seen) == list(range(250))
 
@@ -140,7 +130,7 @@ def test_what_expired_before_it_was_read_is_said(topic: Topic, tmp_path: Path) -
     with pytest.raises(SourceChangedError, match="has expired"):
         topic.source().fetch(offered, tmp_path)
     begun = offered.uri.partition("#")[0] + "#0=0-2,1=0-0"
-    look = topic.source(age_s=100).look(span(offered).model_copy(update={"uri": begun}))
+    look = topic.source(age_s=100).look(Newest(offered.name, begun))
     assert [unready.reason for unready in look.unready] == [
         "messages 2 to 4 of partition 0 expired in the topic before they were read"
     ]

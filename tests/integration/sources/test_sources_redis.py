@@ -7,15 +7,14 @@ import dataclasses
 import json
 import time
 import uuid
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 
-from ct.contracts import Span
 from ct.errors import SourceChangedError, SourceError
 from ct.source_config import RedisSourceConfig
+from ct.sources.contract import Newest
 from ct.sources.redis_stream import RedisStreamSource
 
 if TYPE_CHECKING:
@@ -55,18 +54,9 @@ def stream(redis_server: Server) -> Stream:
     return Stream(redis_server)
 
 
-def span(offered: Offered) -> Span:
-    """What the ledger would have of it."""
-    return Span(
-        pipeline="flights",
-        name=offered.name,
-        revision=1,
-        sha256="0" * 64,
-        uri=offered.uri,
-        format=offered.format,
-        size_bytes=1,
-        seen_at=datetime.now(timezone.utc),
-    )
+def recorded(offered: Offered) -> Newest:
+    """What the ledger has of it."""
+    return Newest(offered.name, offered.uri)
 
 
 def numbers(path: Path) -> list[int]:
@@ -87,7 +77,7 @@ def test_each_entry_is_in_exactly_one_span(stream: Stream, tmp_path: Path) -> No
         assert len(fetched) == expected
         seen += fetched
         assert since is None or since.name < offered.name
-        since = span(offered)
+        since = recorded(offered)
     assert stream.source(age_s=100).look(since).offered == ()
     assert seen == list(range(250))
 
@@ -114,16 +104,16 @@ def test_what_was_trimmed_before_it_was_read_is_said(stream: Stream, tmp_path: P
     """The loss has a name, and a span that was trimmed after the look is not half a span."""
     stream.add(0, 150)
     (offered,) = stream.source().look(None).offered
-    (after,) = stream.source(age_s=100).look(span(offered)).offered
+    (after,) = stream.source(age_s=100).look(recorded(offered)).offered
     stream.client.xtrim(stream.name, minid=stream.client.xrange(stream.name)[ROWS - 1][0], approximate=False)
-    assert stream.source(age_s=100).look(span(offered)).unready == []  # all of it had been read
+    assert stream.source(age_s=100).look(recorded(offered)).unready == []  # all of it had been read
     stream.client.xtrim(stream.name, maxlen=20, approximate=False)
-    look = stream.source(age_s=100).look(span(offered))
+    look = stream.source(age_s=100).look(recorded(offered))
     assert [unready.reason.partition(" after")[0] for unready in look.unready] == ["30 entries"]
     (rest,) = look.offered
     assert numbers(stream.source().fetch(rest, tmp_path)) == list(range(130, 150))
     stream.add(150, 250)
-    assert stream.source().look(span(rest)).unready == []
+    assert stream.source().look(recorded(rest)).unready == []
     stream.client.xtrim(stream.name, maxlen=0, approximate=False)
     with pytest.raises(SourceChangedError, match="does not hold entry"):
         stream.source().fetch(after, tmp_path)

@@ -7,7 +7,7 @@ import hashlib
 import os
 import pkgutil
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -19,17 +19,12 @@ from ct.contracts import TriggerKind
 from ct.errors import SourceError
 from ct.home import Home
 from ct.source_config import FolderSourceConfig
-from ct.sources.contract import Look, Offered
+from ct.sources.contract import Look, Newest, Offered
 from ct.sources.folder import FolderSource
 from ct.triggers import landings
 from ct.triggers.claims import Ask
 from ct.triggers.ledger import Ledger, utc_now
 from ct.triggers.records import Arrival, EventOutcome, RunStatus
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ct.contracts import Span
 
 SETTLE_S = 2.0
 
@@ -371,7 +366,9 @@ class Bucket:
         self.rows = rows
         self.fails: SourceError | None = None
 
-    def look(self, since: Span | None) -> Look:
+    address = "x://bucket/"
+
+    def look(self, since: Newest | None) -> Look:
         """Everything there is."""
         if self.fails:
             raise self.fails
@@ -444,3 +441,44 @@ def test_a_slow_fetch_does_not_overwrite_what_a_later_look_has_recorded(tmp_path
     assert slow.look().landed == ()
     assert slow.look().landed == ()
     assert [(span.span.revision, span.rows) for span in ledger.spans("p")] == [(1, 2)]
+
+
+class Log:
+    """A source of numbered messages; a span is those from where the newest one ended."""
+
+    keeps = False
+
+    def __init__(self, address: str, messages: str) -> None:
+        self.address = address
+        self.messages = messages
+
+    def look(self, since: Newest | None) -> Look:
+        """Two messages, once they are there."""
+        begin = int(since.uri.rpartition("-")[2]) if since else 0
+        end = begin + 2
+        if len(self.messages) < end:
+            return Look(())
+        return Look([Offered(f"log-{end:03}", f"{self.address}{begin}-{end}", "csv", f"{begin}-{end}")])
+
+    def fetch(self, offered: Offered, folder: Path) -> Path:
+        """A line a message."""
+        begin, end = map(int, offered.fingerprint.split("-"))
+        path = folder / "part-0.csv"
+        path.write_text("a\n" + "".join(f"{message}\n" for message in self.messages[begin:end]))
+        return path
+
+
+def test_a_log_goes_on_where_its_newest_span_ended(tmp_path: Path) -> None:
+    """Also after a stretch that repeats another, after another source had the pipeline, and in a new process."""
+    ledger, fetched = Ledger.open(Home(tmp_path)), tmp_path / "fetched"
+    log, other = Log("log://a#", "1212345"), Log("log://b#", "98")
+    landed = [Scanner("p", log, ledger, FolderSourceConfig(), fetched).look().landed for _ in range(2)]
+    landed.append(Scanner("p", other, ledger, FolderSourceConfig(), fetched).look().landed)
+    landed += [Scanner("p", log, ledger, FolderSourceConfig(), fetched).look().landed for _ in range(2)]
+    assert [[Path(span.uri).read_text() for span in spans] for spans in landed] == [
+        ["a\n1\n2\n"],
+        [],  # the same bytes again, a duplicate
+        ["a\n9\n8\n"],
+        ["a\n3\n4\n"],
+        [],  # one message more is no span yet
+    ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 IGNORES_SIGTERM = "import signal,time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
 SLEEPS = "import time; print(flush=True); time.sleep(60)"
 LEAVES_ORPHAN = (
-    "import subprocess,sys; p=subprocess.Popen([sys.executable,'-c','import time;print(flush=True);time.sleep(60)'],"
+    "import subprocess,sys; p=subprocess.Popen([sys.executable,'-c','import time;time.sleep(60)'],"
     "start_new_session=True); print(p.pid, flush=True)"
 )
 
