@@ -35,7 +35,7 @@ class _Handler(BaseHTTPRequestHandler):
 def port() -> Iterator[int]:
     """The port of a server that reports as Airflow does."""
     server = HTTPServer(("127.0.0.1", 0), _Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server.server_port
     server.shutdown()
@@ -51,7 +51,7 @@ def tls(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     context.load_cert_chain(certificate, key)
     server = HTTPServer(("127.0.0.1", 0), _Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server.server_port, certificate
     server.shutdown()
