@@ -98,6 +98,10 @@ class TriggerConfig(Block):
     max_wait_s: float | None = Field(default=None, gt=0)
     """Seconds after which a waiting span is trained on, whatever `cooldown_s` and `min_new_rows` say. Default: no limit."""
 
+    catch_up: Literal["together", "one_by_one"] = "together"
+    """When several spans wait, as when a pipeline is new or was paused: `together` makes one run over all of them,
+    `one_by_one` a run for each, in the order of their names, so that each is judged on as when ct had been there."""
+
     queue: QueueConfig | None = None
     """Look at the source when a message comes, too; `poll_interval_s` may then be long."""
 

@@ -103,6 +103,7 @@ class ClaimSpans(BaseOperator):
             force=backfill or conf.get("force") is True,
             refused_too=conf.get("retry_refused") is True,
             seen_until=dag_run.data_interval_end if backfill else None,
+            one_by_one=config.trigger.catch_up == "one_by_one",
             coalescing=config.trigger if kind in ASKING else None,
         )
 

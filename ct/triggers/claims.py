@@ -55,6 +55,8 @@ class Ask:
     """Try refused spans again, after the schema or the pipeline has changed."""
     seen_until: datetime | None = None
     """Leave spans alone that were seen later: a backfill sees what its date saw."""
+    one_by_one: bool = False
+    """Take the oldest of the waiting spans alone; the others wait for runs of their own."""
     coalescing: TriggerConfig | None = None
     """Claim only when waiting spans are due by these settings. None: whatever waits."""
 
@@ -175,6 +177,9 @@ def _choose(connection: sa.Connection, ask: Ask) -> tuple[list[Span], list[SpanR
         records = [record for record in records if record.span.seen_at <= ask.seen_until]
     claimable = {SpanState.WAITING, *([SpanState.REFUSED] if ask.refused_too else [])}
     able = [record for record in records if usable(record) and record.state in {SpanState.TRAINED, *claimable}]
+    if ask.one_by_one:
+        oldest = next((record.span.name for record in able if record.state in claimable), None)
+        able = [record for record in able if record.state is SpanState.TRAINED or record.span.name == oldest]
     window = able if ask.max_spans is None else able[-ask.max_spans :]
     left_out = able[: len(able) - len(window)]
     return (

@@ -206,6 +206,21 @@ def test_the_window_keeps_the_newest_spans(ledger: Ledger) -> None:
     assert (late.state, late.reason) == (SpanState.SUPERSEDED, "older than the window of 2 spans reaches")
 
 
+def test_catching_up_one_by_one_gives_each_span_a_run_in_order(ledger: Ledger) -> None:
+    """Each window ends with the span that the run is for; what comes late is taken first, beside all that was trained."""
+    for name in ("3", "4", "2"):
+        land(ledger, name)
+    windows = []
+    for run in ("r1", "r2"):
+        got = claim(ledger, run, one_by_one=True)
+        windows.append([span.name for span in got.window])
+        ledger.finish_run(got.run_id, RunStatus.APPROVED, message="better", version=1)
+    land(ledger, "1")
+    windows += [[span.name for span in claim(ledger, "r3", one_by_one=True).window]]
+    assert windows == [["2"], ["2", "3"], ["1", "2", "3"]]
+    assert states(ledger)["4"] == "waiting"
+
+
 def test_a_backfill_leaves_later_spans_alone(ledger: Ledger) -> None:
     """It sees the spans that had been seen by its date."""
     land(ledger, "jan")
