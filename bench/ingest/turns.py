@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from bench.errors import BenchError
 from bench.ingest.places import RUN
-from bench.serving.errors import BenchError
 from bench.serving.process import clean_environment
 from ct.home import Home
 from ct.planes import PROJECT, Plane, python
 from ct.settings import Settings
-from ct.sources.folder import sha256_of
+from ct.sources.arrival import sha256_of
 from ct.worker.environment import training_environment
 
 if TYPE_CHECKING:

@@ -3,62 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
-import json
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-import click
-import httpx
-import psutil
-
+from bench import command
 from bench.serving import alone, bodies, environments, flips, limit, model, process, report, servers, shadowed, turns
-from bench.serving.errors import BenchError
 from bench.serving.places import BENCH, RESULTS, RUN
 from bench.serving.report import Measured
 from bench.serving.vegeta import Vegeta
-from ct.errors import CTError
-from ct.home import Home, write_atomically
+from ct.home import Home
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 ROUNDS, SECONDS, FLIPS, PAIRS = 5, 5, 100, 12
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_FLIPS, QUICK_PAIRS = 1, 2, 20, 1
 QUICK_RESULTS = BENCH / "quick.json"
-BUSY_LOOK_S, BUSY_PERCENT = 1.0, 10.0
-"""How long the machine is looked at beforehand, and the use of its processors above which it is called busy."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do all of it; 0 when every measurement was made, whatever it says."""
     asked = _parse(arguments)
-    began = time.monotonic()
-    BENCH.mkdir(exist_ok=True)
-    signal.signal(signal.SIGTERM, _end)
-
-    def say(line: str) -> None:
-        click.echo(f"[{time.monotonic() - began:4.0f} s] {line}")
-
-    try:
-        with _alone():
-            result = report.as_json(_measure(asked, say))
-    except (BenchError, CTError, httpx.HTTPError, subprocess.TimeoutExpired) as error:
-        click.echo(f"The benchmark stopped: {error}\nLogs are in {RUN}.", err=True)
-        return 1
-    except KeyboardInterrupt:
-        click.echo("The benchmark was interrupted; what it had started is ended, and no result was written.", err=True)
-        return 130
-    write_atomically(asked.out, json.dumps(result, indent=2) + "\n")
-    report.print_tables(result)
-    click.echo(f"written to {asked.out}")
-    return 0
+    return command.run(lambda say: report.as_json(_measure(asked, say)), report.print_tables, asked.out, RUN)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -86,9 +55,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _measure(asked: argparse.Namespace, say: Callable[[str], None]) -> Measured:
-    busy_percent = psutil.cpu_percent(BUSY_LOOK_S)
-    if busy_percent > BUSY_PERCENT:
-        say(f"other processes use {busy_percent:.0f} % of this machine: what is measured now is worse than it could be")
+    busy_percent = command.busy_percent(say)
     environments.install_peers(say)
     wrk, vegeta_program = environments.wrk(say), environments.vegeta(say)
     trained = model.trained(say)
@@ -132,26 +99,6 @@ def _measure(asked: argparse.Namespace, say: Callable[[str], None]) -> Measured:
                 busy_percent=busy_percent,
                 versions=environments.versions(wrk),
             )
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One benchmark of a checkout at a time.
-
-    Raises:
-        BenchError: another one runs.
-    """
-    with (BENCH / "lock").open("w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BenchError("another one runs in this checkout") from error
-        yield
-
-
-def _end(_number: int, _frame: object) -> NoReturn:
-    """SIGTERM goes the way of Ctrl-C: what was started is ended."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

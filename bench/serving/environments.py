@@ -9,7 +9,7 @@ import subprocess
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from bench.serving.errors import BenchError
+from bench.errors import BenchError
 from bench.serving.places import BENCH, ENVIRONMENTS, REQUIREMENTS
 from requirements import install
 

@@ -7,16 +7,15 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.serving.errors import BenchError
-from bench.serving.model import MODEL, SERVED, VERSIONS, NoAliases
+from bench.errors import BenchError
+from bench.serving.model import MODEL, SERVED, VERSIONS, change
 from bench.serving.process import clean_environment
 from bench.serving.steady import WARM_UP_S
-from ct.rollout import apply, plan_rollback
+from ct.rollout import plan_rollback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,9 +86,7 @@ def _paced(attack: Attack, store: ModelStore, targets: Iterator[int]) -> Iterato
 def _flip_ms(store: ModelStore, to: int) -> float:
     plan = plan_rollback(MODEL, to, **store.facts(len(VERSIONS)))
     began = time.perf_counter()
-    applied = apply(
-        plan, store, NoAliases(), actor="bench", reason="flip under load", clock=lambda: datetime.now(timezone.utc)
-    )
+    applied = change(store, plan, "flip under load")
     took_ms = (time.perf_counter() - began) * MS_A_S
     if applied.workers == 0:
         raise BenchError("a flip was applied, and no serving worker was there to answer with it")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.serving.errors import BenchError
+from bench.errors import BenchError
 from bench.serving.process import clean_environment
 from bench.serving.servers import QUIET
 from ct.planes import PROJECT, Plane, python

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from bench.serving.errors import BenchError
+from bench.errors import BenchError
 from bench.serving.places import MODELS
 from ct.contracts import RunRequest, Span, TriggerKind, VersionManifest
 from ct.deploy import deploy
@@ -32,6 +32,8 @@ from ct.worker.environment import training_environment
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from ct.rollout import Applied, Plan
 
 MODEL = "flights"
 PIPELINE = PROJECT / "pipelines" / MODEL
@@ -97,11 +99,13 @@ def stage(model: Trained, home: Home) -> ModelStore:
     store = ModelStore(home, MODEL)
     for version in VERSIONS:
         store.stage(model.saved_model(version), model.manifest(version), model.examples(version))
-        plan = plan_rollout(MODEL, version, **store.facts(len(VERSIONS)))
-        apply(
-            plan, store, NoAliases(), actor="bench", reason="to be measured", clock=lambda: datetime.now(timezone.utc)
-        )
+        change(store, plan_rollout(MODEL, version, **store.facts(len(VERSIONS))), "to be measured")
     return store
+
+
+def change(store: ModelStore, plan: Plan, reason: str) -> Applied:
+    """Apply a plan, with no registry to follow it."""
+    return apply(plan, store, NoAliases(), actor="bench", reason=reason, clock=lambda: datetime.now(timezone.utc))
 
 
 def _key() -> str:

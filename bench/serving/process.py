@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from bench.serving.errors import BenchError
+from bench.errors import BenchError
 from ct.daemon import sweep
 from ct.planes import PROJECT
 

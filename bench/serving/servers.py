@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from bench.errors import BenchError
 from bench.serving import bodies
 from bench.serving.environments import python_of
-from bench.serving.errors import BenchError
 from bench.serving.model import MODEL
 from bench.serving.places import PEERS_CODE
 from bench.serving.process import Launched, clean_environment

@@ -8,17 +8,16 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from itertools import chain
 from statistics import median
 from typing import TYPE_CHECKING
 
 import httpx
 
-from bench.serving.errors import BenchError
-from bench.serving.model import MODEL, SERVED, VERSIONS, NoAliases
+from bench.errors import BenchError
+from bench.serving.model import MODEL, SERVED, VERSIONS, change
 from bench.serving.steady import percentile
-from ct.rollout import apply, plan_end, plan_shadow
+from ct.rollout import plan_end, plan_shadow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,10 +26,9 @@ if TYPE_CHECKING:
     from bench.serving.turns import Contestant
     from bench.serving.vegeta import Vegeta
     from ct.rollout import ModelStore
-    from ct.rollout.steps import Plan
 
 SHARE_OF_PEAK = 0.3
-"""The load generator shares the cores: at more, its own trouble is most of a p99."""
+"""Little, because the load generator shares the cores."""
 START_S, LOOK_S = 60.0, 0.25
 RESAMPLES, SEED, PERCENT = 2000, 1, 95
 
@@ -86,21 +84,17 @@ def shadow(
         runs: dict[bool, Steady] = {}
         for with_shadow in (False, True) if number % 2 == 0 else (True, False):
             if with_shadow:
-                _apply(store, plan_shadow(MODEL, version, **store.facts(len(VERSIONS))))
+                change(store, plan_shadow(MODEL, version, **store.facts(len(VERSIONS))), "to be measured")
                 _await_shadow(ours)
             runs[with_shadow] = vegeta.attack(ours.url, ours.bodies, rate=rate, seconds=seconds)
             if with_shadow:
-                _apply(store, plan_end(MODEL, **store.facts(len(VERSIONS))))
+                change(store, plan_end(MODEL, **store.facts(len(VERSIONS))), "to be measured")
         pairs.append((runs[False], runs[True]))
         say(
             f"shadow, pair {number + 1} of {count}: {rate} requests/s, p99 {runs[False].p99_ms:.1f} ms without, "
             f"{runs[True].p99_ms:.1f} ms with"
         )
     return Shadowed(pairs)
-
-
-def _apply(store: ModelStore, plan: Plan) -> None:
-    apply(plan, store, NoAliases(), actor="bench", reason="to be measured", clock=lambda: datetime.now(timezone.utc))
 
 
 def _await_shadow(ours: Contestant) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from bench.serving.errors import BenchError
+from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.serving.errors import BenchError
+from bench.errors import BenchError
 from bench.serving.steady import WARM_UP_S, Steady, summary
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.serving.errors import BenchError
+from bench.errors import BenchError
 
 SCRIPT = Path(__file__).with_name("load.lua")
 TIMEOUT_S = 10

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ct.contracts import Span
     from ct.source_config import SourceBlock
-    from ct.sources.contract import Look, Offered, Source, Unready
+    from ct.sources.contract import Look, Newest, Offered, Source, Unready
     from ct.triggers.ledger import Ledger
 
 INCOMPLETE_AFTER_S = 30.0
@@ -110,7 +110,7 @@ class Scanner:
         """
         self._position = self._ledger.position(self._pipeline)
         try:
-            look = self._source.look(self._ledger.newest(self._pipeline, self._source.address))
+            look = self._source.look(self._newest())
         except SourceError as error:
             return self._unreadable_now(error.message)
         self._say_readable()
@@ -133,6 +133,10 @@ class Scanner:
         ]
         listed = len(look.offered) + len(look.unready)
         return Seen(landed, listed, left, min(settling, default=None))
+
+    def _newest(self) -> Newest | None:
+        """Where the source goes on; one that lists everything at each look need not be told."""
+        return None if self._source.keeps else self._ledger.newest(self._pipeline, self._source.address)
 
     def _recognize(self, found: Iterable[Offered | Unready]) -> None:
         """Ask the ledger, in one question, about what was not there or not so at the last look."""

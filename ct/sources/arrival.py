@@ -103,6 +103,11 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def sha256_of(path: Path) -> str:
+    """The hash of a file's bytes, in hex, read in blocks."""
+    return _read(path)[0]
+
+
 def _read(path: Path) -> tuple[str, int, int]:
     """Hash, size and number of line ends, in one pass."""
     digest, size_bytes, line_ends = hashlib.sha256(), 0, 0

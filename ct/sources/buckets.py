@@ -53,6 +53,25 @@ def bucket_end(start: datetime, span: TimeSpan) -> datetime:
     return start + {"hour": timedelta(hours=1), "day": DAY, "week": 7 * DAY}[span]
 
 
+def fills(name: str, span: TimeSpan, *, lateness_s: float, now: float) -> tuple[str, float] | None:
+    """Why the bucket of this name is not closed yet, and for how many seconds; None when it is.
+
+    Args:
+        name: a bucket's.
+        span: what the bucket is.
+        lateness_s: how long after its end it is closed.
+        now: Unix seconds.
+    """
+    start = bucket_start(name, span)
+    if start is None:
+        raise ValueError(f"{name} is no {span}")
+    closes = bucket_end(start, span).timestamp() + lateness_s
+    if closes <= now:
+        return None
+    until = datetime.fromtimestamp(closes, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"it fills until {until}", closes - now
+
+
 def buckets_before(start: datetime, span: TimeSpan, count: int) -> datetime:
     """The start of the bucket `count` buckets earlier; no earlier than the year 1."""
     for _ in range(count):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ct.errors import SourceChangedError
-from ct.sources.buckets import NO_SPAN, UTC, bucket_end, bucket_start
+from ct.sources.buckets import NO_SPAN, bucket_start, fills
 from ct.sources.cassandra_session import DEFAULT_PORT, reading
 from ct.sources.cassandra_table import CassandraTable
 from ct.sources.contract import Look, Offered, Unready
+from ct.sources.failures import changed
 from ct.sources.table_span import write_table_span
 
 if TYPE_CHECKING:
@@ -81,11 +80,7 @@ class CassandraSource:
             now = table.fingerprint(keys)
         if now != offered.fingerprint:
             path.unlink()
-            raise SourceChangedError(
-                f"{offered.uri} has changed since it was offered. Nothing was recorded; the next look offers what is there "
-                "then.",
-                uri=offered.uri,
-            )
+            raise changed(offered.uri, "has changed since it was offered")
         return path
 
     def _waits_for(self, name: str, newest: str) -> tuple[str, float | None] | None:
@@ -93,14 +88,7 @@ class CassandraSource:
         span = self._config.span
         if span is None:
             return ("no later bucket has rows, so it may still fill", None) if name == newest else None
-        start = bucket_start(name, span)
-        if start is None:
-            raise ValueError(f"{name} is no {span}")
-        closes = bucket_end(start, span).timestamp() + self._config.lateness_s
-        if closes <= self._clock():
-            return None
-        until = datetime.fromtimestamp(closes, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return f"it fills until {until}", closes - self._clock()
+        return fills(name, span, lateness_s=self._config.lateness_s, now=self._clock())
 
 
 def _homeless(values: list[Any], config: CassandraSourceConfig) -> str:

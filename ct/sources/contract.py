@@ -81,8 +81,8 @@ class Source(Protocol):
         """What is there now.
 
         Args:
-            since: the newest of its spans that the ledger has, duplicates too. A source that cannot list all of its spans
-                cheaply lists those from there on, and some before it, where late rows are still awaited.
+            since: the newest of its spans that the ledger has, duplicates too; None for a source that keeps. One that cannot
+                list all of its spans cheaply lists those from there on, and some before it, where late rows are awaited.
 
         Raises:
             SourceError: it cannot be reached or read; the message names it, without a secret.

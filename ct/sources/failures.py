@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ct.errors import SourceError
+from ct.errors import SourceChangedError, SourceError
 
 if TYPE_CHECKING:
     from ct.sources.connection import Connection
@@ -26,3 +26,8 @@ def unreachable(uri: str, connection: Connection | None, reason: str) -> SourceE
     return SourceError(
         f"Cannot read {uri}: {shown}. Nothing was recorded; the next look tries again.{check}", uri=uri, reason=shown
     )
+
+
+def changed(uri: str, what: str) -> SourceChangedError:
+    """The error for a span that is not what was offered any more. `what`: a predicate, such as `is gone`."""
+    return SourceChangedError(f"{uri} {what}. Nothing was recorded; the next look offers what is there then.", uri=uri)

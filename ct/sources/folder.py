@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 UNFINISHED_ENDINGS = (".tmp", ".part", ".partial", ".crdownload")
 PARQUET_MAGIC = b"PAR1"
-HASH_BLOCK_BYTES = 1 << 20
 
 
 @dataclass
@@ -145,15 +143,6 @@ def incomplete_reason(path: Path) -> str | None:
     if path.suffix == ".csv" and not tail.endswith((b"\n", b"\r")):
         return "its last line has no line end"
     return None
-
-
-def sha256_of(path: Path) -> str:
-    """The hash of a file's bytes, in hex, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _fingerprint(status: os.stat_result) -> str:

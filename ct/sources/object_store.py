@@ -8,9 +8,8 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
-from ct.errors import SourceChangedError
 from ct.sources.contract import Look, Offered, Unready
-from ct.sources.failures import unreachable
+from ct.sources.failures import changed, unreachable
 from ct.sources.patterns import folder_depth, format_of, is_match, span_name
 
 if TYPE_CHECKING:
@@ -95,22 +94,17 @@ class ObjectStoreSource:
             with files.open_input_stream(key, compression=None) as again:
                 is_same = again.metadata().get("ETag") == tag
         except FileNotFoundError:
-            raise self._changed(offered, "is gone") from None
+            raise changed(offered.uri, "is gone") from None
         except OSError as error:
             raise unreachable(offered.uri, self._connection, str(error)) from None
         if not is_same or path.stat().st_size != offered.size_bytes:
             path.unlink()
-            raise self._changed(offered, "was replaced while it was read")
+            raise changed(offered.uri, "was replaced while it was read")
         return path
 
     def _check(self, files: fs.S3FileSystem, offered: Offered) -> None:
         if _fingerprint(files.get_file_info(offered.uri.removeprefix("s3://"))) != offered.fingerprint:
-            raise self._changed(offered, "has changed since it was offered")
-
-    def _changed(self, offered: Offered, what: str) -> SourceChangedError:
-        return SourceChangedError(
-            f"{offered.uri} {what}. Nothing was recorded; the next look offers what is there then.", uri=offered.uri
-        )
+            raise changed(offered.uri, "has changed since it was offered")
 
     def _list(self, files: fs.S3FileSystem, root: str) -> list[fs.FileInfo]:
         depth = folder_depth(self._pattern)

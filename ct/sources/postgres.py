@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ct.errors import SourceChangedError
-from ct.sources.buckets import NO_SPAN, UTC, bucket_end, bucket_start
+from ct.sources.buckets import NO_SPAN, fills
 from ct.sources.contract import Look, Offered, Unready
-from ct.sources.failures import unreachable
+from ct.sources.failures import changed, unreachable
 from ct.sources.postgres_query import NUMBERS, TIMES, BucketQuery, ColumnOf, quoted
 from ct.sources.postgres_session import reading
 from ct.sources.table_span import write_table_span
@@ -77,11 +75,7 @@ class PostgresSource:
             query, columns = self._query(cursor)
             now = next(iter(self._rows(cursor, query.facts(offered.name))))
             if _fingerprint(list(now.values())) != offered.fingerprint:
-                raise SourceChangedError(
-                    f"{offered.uri} has changed since it was offered. Nothing was recorded; the next look offers what is "
-                    "there then.",
-                    uri=offered.uri,
-                )
+                raise changed(offered.uri, "has changed since it was offered")
             cursor.execute(query.rows(offered.name, columns))
             with cursor.fetch_record_batch() as batches:
                 # Without the metadata that names the server's types.
@@ -117,13 +111,9 @@ class PostgresSource:
             if name == newest:
                 return Unready(name, uri, "filling", "no later number has arrived, so it may still fill")
             return Offered(name, uri, "parquet", _fingerprint(facts))
-        start = bucket_start(name, span)
-        if start is None:
-            raise ValueError(f"{name} is no {span}")
-        closes = bucket_end(start, span).timestamp() + self._config.lateness_s
-        if closes > self._clock():
-            until = datetime.fromtimestamp(closes, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            return Unready(name, uri, "filling", f"it fills until {until}", closes - self._clock())
+        waits = fills(name, span, lateness_s=self._config.lateness_s, now=self._clock())
+        if waits is not None:
+            return Unready(name, uri, "filling", *waits)
         return Offered(name, uri, "parquet", _fingerprint(facts))
 
     def _query(self, cursor: Any) -> tuple[BucketQuery, list[ColumnOf]]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ct.errors import SpanRefusedError
-from ct.sources.folder import sha256_of
+from ct.sources.arrival import sha256_of
 from ct.training.encode import Part, PartWriter, encoders
 from ct.training.span_reader import file_of, open_span
 

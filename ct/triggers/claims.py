@@ -138,7 +138,7 @@ def settle(connection: sa.Connection, run: RunRow, *, judged: bool, message: str
 
 
 def refuse(connection: sa.Connection, run: RunRow, name: str, reason: str) -> None:
-    """See `Ledger.refuse_span`."""
+    """Refuse a span of a run's window. It is in no later window."""
     revisions = dict(run.window)
     if name in revisions:
         refusing = update_span(run.pipeline, name, revisions[name])

@@ -146,11 +146,6 @@ class Ledger:
             runs = schema.runs
             connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(mlflow_run_id=mlflow_run_id))
 
-    def refuse_span(self, run_id: str, name: str, reason: str) -> None:
-        """Refuse a span of a run's window. It is in no later window. Refusing it again changes nothing."""
-        with self._database.writing(self._pipeline_of(run_id)) as connection:
-            claims.refuse(connection, rows.run_row(connection, run_id), name, reason)
-
     def finish_run(
         self,
         run_id: str,

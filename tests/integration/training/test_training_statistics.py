@@ -16,7 +16,7 @@ from tiny_run import NOW, TINY, in_fork, write_span
 from ct.config import load_pipeline_config
 from ct.contracts import Span
 from ct.home import Home
-from ct.sources.folder import sha256_of
+from ct.sources.arrival import sha256_of
 from ct.training.charts import histogram
 from ct.training.describe import describe
 from ct.training.span_statistics import SpanStatistics

@@ -348,7 +348,7 @@ def test_a_look_at_a_thousand_known_files_is_cheap(watched: Watched, monkeypatch
     for _ in range(5):
         assert watched.after(1) == []
     seconds = (time.process_time() - began) / 5
-    assert len([query for query in queries if query.startswith("SELECT")]) == 3 * 5
+    assert len([query for query in queries if query.startswith("SELECT")]) == 2 * 5
     assert seconds < 0.5, f"{seconds:.3f} s a look"
     queries.clear()
     watched.restart()

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ct.errors import SourceChangedError, SourceError
-from ct.sources.folder import HASH_BLOCK_BYTES, FolderSource, incomplete_reason, sha256_of
+from ct.sources.arrival import BLOCK_BYTES, sha256_of
+from ct.sources.folder import FolderSource, incomplete_reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -214,6 +215,6 @@ def test_a_file_that_went_away_is_not_whole(tmp_path: Path) -> None:
 
 def test_the_hash_is_of_all_bytes(tmp_path: Path) -> None:
     """Also of a file longer than one block."""
-    content = os.urandom(HASH_BLOCK_BYTES + 17)
+    content = os.urandom(BLOCK_BYTES + 17)
     (tmp_path / "a.csv").write_bytes(content)
     assert sha256_of(tmp_path / "a.csv") == hashlib.sha256(content).hexdigest()

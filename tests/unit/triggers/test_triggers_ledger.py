@@ -259,8 +259,7 @@ def test_a_refused_span_stays_out_and_its_companions_are_announced_again(ledger:
     land(ledger, "bad")
     land(ledger, "good")
     run_id = claim(ledger, "r1").run_id
-    ledger.refuse_span(run_id, "bad", "it has no rows")
-    ledger.finish_run(run_id, RunStatus.FAILED, message="span refused")
+    ledger.finish_run(run_id, RunStatus.FAILED, message="span refused", refused={"bad": "it has no rows"})
     assert states(ledger) == {"bad": "refused", "good": "waiting"}
     assert [(waiting.span.name, waiting.run_id) for waiting in ledger.waiting("p")] == [("good", None)]
     assert claim(ledger, "r2").new_spans == ("good",)
@@ -270,8 +269,7 @@ def test_a_refused_span_may_be_tried_again_on_request_or_under_another_name(ledg
     """After the schema was corrected the same bytes may be good."""
     land(ledger, "bad", "x")
     run_id = claim(ledger, "r1").run_id
-    ledger.refuse_span(run_id, "bad", "a column is missing")
-    ledger.finish_run(run_id, RunStatus.FAILED)
+    ledger.finish_run(run_id, RunStatus.FAILED, refused={"bad": "a column is missing"})
     assert land(ledger, "bad", "x", fingerprint="2") is EventOutcome.DUPLICATE
     assert land(ledger, "renamed", "x") is EventOutcome.NEW
     assert claim(ledger, "r2", refused_too=True).new_spans == ("bad", "renamed")
