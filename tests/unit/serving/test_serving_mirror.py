@@ -52,6 +52,11 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def drained(mirrors: Mirrors) -> None:
+    """Wait until the shadows' threads have taken all that was mirrored."""
+    until(lambda: not any(each._queue for each in mirrors._mirrors.values()))
+
+
 @pytest.fixture
 def told() -> Told:
     """What was dropped."""
@@ -88,15 +93,15 @@ def test_a_shadow_gets_every_request_and_ends_when_it_is_over(tmp_path: Path, to
     for number in range(1000):
         mirrors.mirror(7, answered(float(number)), kept=False)
         if number == 500:
-            time.sleep(0.05)
-    time.sleep(0.1)
+            drained(mirrors)
+    drained(mirrors)
     mirrors.follow([served(8)])
     mirrors.mirror(8, answered(0.5), kept=True)
     until((tmp_path / "7.txt").exists)
     until(lambda: (tmp_path / "7.txt").read_bytes().count(b"\n") == 1000)
     lines = (tmp_path / "7.txt").read_bytes().splitlines()
     assert [float(line.rpartition(b"[[")[0].rpartition(b"[[")[2].split(b"]")[0]) for line in lines] == list(range(1000))
-    time.sleep(0.1)
+    drained(mirrors)
     mirrors.follow([])
     until((tmp_path / "8.txt").exists)
     assert told.dropped == {}
