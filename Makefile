@@ -9,7 +9,7 @@ SERVING := .venv-serving/bin/python
 UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup lock lint format test test-unit test-unit-control test-unit-serving test-integration test-acceptance test-chaos demo bench-serving bench-ingest clean
+.PHONY: help setup lock lint format test test-unit test-unit-processes test-unit-control test-unit-serving test-integration test-acceptance test-chaos demo bench-serving bench-ingest clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -23,11 +23,16 @@ demo: setup ## the story: four months of real flights land, retrain, serve, and 
 test: setup ## every test
 	@$(MAKE) --no-print-directory test-unit test-integration test-acceptance
 
-test-unit: ## tests of one room at a time, both planes side by side; no TFX, no servers
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-unit-control test-unit-serving
+test-unit: ## tests of one room at a time, two runs of pytest side by side; no TFX, no servers
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-unit-processes test-unit-control test-unit-serving
+
+PROCESSES := $(addprefix tests/unit/,airflow cli daemon setup worker)
+
+test-unit-processes: # rooms whose tests start processes or import Airflow: half of the time
+	$(CONTROL) -m pytest $(PROCESSES)
 
 test-unit-control:
-	$(CONTROL) -m pytest tests/unit --ignore tests/unit/serving
+	$(CONTROL) -m pytest tests/unit $(addprefix --ignore ,tests/unit/serving $(PROCESSES))
 
 test-unit-serving:
 	$(SERVING) -m pytest tests/unit/serving
