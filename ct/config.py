@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, Tag, ValidationError, field_validator, m
 
 from ct.config_block import Block
 from ct.errors import ConfigError
+from ct.gate_config import GateConfig
 from ct.source_config import FolderSourceConfig, SourceConfig
 from ct.validate_config import ValidateConfig
 
@@ -174,19 +175,6 @@ class EvaluateConfig(Block):
 
     slices: tuple[str, ...] = ()
     """Raw features; metrics are computed overall and for each value of each of these."""
-
-
-class GateConfig(Block):
-    """When a candidate is approved: `metric` at least `threshold`, and above the champion's on the same rows."""
-
-    metric: Literal["auc", "binary_accuracy"] = "auc"
-    """The metric that both rules look at; higher is better."""
-
-    threshold: float
-    """The least value a candidate may have. Required: a gate without a threshold approves anything."""
-
-    min_improvement: float = 0.0
-    """The candidate's value must exceed the champion's by more than this."""
 
 
 class ServingConfig(Block):

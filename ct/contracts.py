@@ -6,11 +6,13 @@ on 3.10. Every value is frozen, and what stands in a file on disk is one of thes
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import datetime  # noqa: TC003  pydantic needs the class at run time
 from enum import Enum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Value(BaseModel):
@@ -143,12 +145,22 @@ class Outcome(str, Enum):
 
     APPROVED = "approved"
     REFUSED = "refused"
+    INCONCLUSIVE = "inconclusive"
+    """The data cannot tell; `gate.inconclusive` of pipeline.yaml says what then happens."""
+
+
+class CheckOutcome(str, Enum):
+    """What one comparison came to."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
 
 
 class Check(Value):
     """One comparison that the gate made."""
 
-    name: str = Field(description="For example `auc >= 0.6` or `auc beats champion`.")
+    name: str = Field(description="For example `auc at least 0.6` or `auc above the champion's by more than 0`.")
     metric: str
     slice: str = Field(default="overall", description="`overall`, or `feature=value`.")
     value: float | None = Field(description="The candidate's; None when the metric is undefined on this slice.")
@@ -156,8 +168,40 @@ class Check(Value):
         default=None, description="The champion's on the same rows; None without a champion."
     )
     threshold: float
-    passed: bool
-    blocking: bool = True
+    outcome: CheckOutcome
+    blocking: bool = Field(default=True, description="False: recorded, and without a say in the verdict.")
+    difference: float | None = Field(
+        default=None,
+        description="By how much the candidate is better, in the metric's own unit: positive is better whatever the metric's "
+        "direction, relative to the champion's where the check is. None for a check of the value itself.",
+    )
+    low: float | None = Field(
+        default=None, description="Lower end of the interval: of `difference` where there is one, else of `value`."
+    )
+    high: float | None = Field(default=None, description="Upper end.")
+    level: float | None = Field(
+        default=None, description="Confidence level of the interval, after the correction for many slices."
+    )
+    method: str | None = Field(default=None, description="How the interval was made, such as `DeLong`.")
+    rows: int | None = Field(default=None, ge=0, description="Rows that it rests on.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_before_intervals(cls, values: object) -> object:
+        """Versions that were registered before there was an outcome say `passed`, and must stay readable."""
+        if isinstance(values, dict) and "passed" in values:
+            values = dict(values)
+            values["outcome"] = CheckOutcome.PASS if values.pop("passed") else CheckOutcome.FAIL
+        return values
+
+
+class Approval(Value):
+    """What a person, or the time-out, answered where the policy asks for an approval."""
+
+    approved: bool
+    by: str = Field(description="The user as Airflow knows them, or `time-out`.")
+    at: datetime
+    reason: str
 
 
 class Verdict(Value):
@@ -167,9 +211,15 @@ class Verdict(Value):
     reason: str = Field(description="One sentence that a person can act on.")
     checks: tuple[Check, ...]
     champion_version: int | None = Field(description="The version that served when the candidate was judged.")
-    span: str = Field(description="The span that both were judged on.")
+    span: str = Field(description="The span that both were judged on; several, joined by `+`, after inconclusive runs.")
     rows: int = Field(ge=0)
     holdout: bool = Field(description="True when the rows are the last days of the only span, not a whole newer span.")
+    alpha: float | None = Field(default=None, description="The largest chance of a false pass that the policy allows.")
+    judged_sha256: tuple[str, ...] = Field(default=(), description="Hashes of the spans that both were judged on.")
+    trained_sha256: tuple[str, ...] = Field(
+        default=(), description="Hashes of the spans that the candidate learnt from."
+    )
+    seed: int | None = Field(default=None, description="Of the bootstrap.")
 
 
 class Feature(Value):
@@ -208,6 +258,23 @@ class VersionManifest(Value):
     verdict: Verdict
     saved_model_sha256: str = Field(description="Hash over the sorted relative paths and bytes of saved_model/.")
     prediction_tolerance: float = Field(gt=0, description="Largest absolute difference between offline and served.")
+    spec_hash: str | None = Field(default=None, description="The deployed spec that trained it.")
+    seed: int | None = None
+    approval: Approval | None = Field(default=None, description="A person's answer, where the policy asked for one.")
+
+    @property
+    def fingerprint(self) -> str:
+        """What it was made from, as one hash: the bytes of its spans in order, its spec and its seed.
+
+        Two versions with one fingerprint are one model, trained twice.
+        """
+        made_from = json.dumps([[span.sha256 for span in self.spans], self.spec_hash, self.seed])
+        return hashlib.sha256(made_from.encode()).hexdigest()
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether the gate, or a person whom the policy asked, approved it."""
+        return self.approval.approved if self.approval else self.verdict.outcome is Outcome.APPROVED
 
 
 class Canary(Value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ct.contracts import Check, Outcome, Verdict
+from ct.contracts import Check, CheckOutcome, Outcome, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ def judge(
         checks.append(_beats_champion(config, candidate, champion, OVERALL, blocking=True))
         slices = [name for name in candidate if name != OVERALL and name in champion]
         checks.extend(_beats_champion(config, candidate, champion, name, blocking=False) for name in slices)
-    failed = [check for check in checks if check.blocking and not check.passed]
+    failed = [check for check in checks if check.blocking and check.outcome is CheckOutcome.FAIL]
     return Verdict(
         outcome=Outcome.REFUSED if failed else Outcome.APPROVED,
         reason=_refusal(failed, champion_version) if failed else _approval(checks, champion_version),
@@ -66,7 +66,7 @@ def _reaches_threshold(config: GateConfig, candidate: Metrics) -> Check:
         metric=config.metric,
         value=value,
         threshold=config.threshold,
-        passed=value is not None and value >= config.threshold,
+        outcome=_outcome(value is not None and value >= config.threshold),
     )
 
 
@@ -83,9 +83,13 @@ def _beats_champion(config: GateConfig, candidate: Metrics, champion: Metrics, n
         value=value,
         baseline=baseline,
         threshold=margin,
-        passed=value is not None and baseline is not None and value - baseline > margin,
+        outcome=_outcome(value is not None and baseline is not None and value - baseline > margin),
         blocking=blocking,
     )
+
+
+def _outcome(passed: bool) -> CheckOutcome:  # noqa: FBT001  the one thing it maps
+    return CheckOutcome.PASS if passed else CheckOutcome.FAIL
 
 
 def _defined(metrics: Metrics, name: str, metric: str) -> float | None:
