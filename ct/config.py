@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, Tag, ValidationError, field_validator, m
 
 from ct.config_block import Block
 from ct.errors import ConfigError
-from ct.gate_config import GateConfig
+from ct.gate_config import GateConfig  # noqa: TC001  pydantic needs the class at run time
 from ct.source_config import FolderSourceConfig, SourceConfig
 from ct.validate_config import ValidateConfig
 

@@ -78,7 +78,7 @@ class ApprovalConfig(Block):
     """A person's say, after the gate's and before the rollout. Answered in Airflow's UI, over REST, or by `ct approve`."""
 
     mode: Literal["auto", "manual"] = "auto"
-    """`manual`: a person is asked about every candidate that passes. `inconclusive: ask` asks about those the data cannot tell."""
+    """`manual`: a person is asked about each candidate that passes; `inconclusive: ask` asks about those the data cannot tell."""
 
     timeout_s: float = Field(default=86400.0, gt=0)
     """How long to wait for an answer. Waiting costs no worker slot."""
