@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import command
-from bench.ingest import report
+from bench.ingest import queued, report
 from bench.ingest.flights import flights_files
 from bench.ingest.places import INGEST, RESULTS, RUN
 from bench.ingest.turns import OURS, THEIRS, measure
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 ROWS, FEWER_ROWS = 1_000_000, 300_000
 """Both read the first, on which CsvExampleGen takes some three minutes; its second turn is on the other."""
 SIZES = (100_000, 1_000_000, 3_000_000)
-QUICK_ROWS, QUICK_SIZES = 20_000, (10_000, 20_000)
+LANDINGS = 20
+QUICK_ROWS, QUICK_SIZES, QUICK_LANDINGS = 20_000, (10_000, 20_000), 2
 QUICK_RESULTS = INGEST / "quick.json"
 
 
@@ -48,8 +49,10 @@ def _measure(asked: argparse.Namespace, say: Callable[[str], None]) -> Mapping[s
     files = flights_files(sorted({rows, fewer, *sizes}), say)
     shutil.rmtree(RUN, ignore_errors=True)
     RUN.mkdir(parents=True)
-    result = report.as_json(measure(files, turns, sizes, rows=rows, busy_percent=busy_percent, say=say))
+    measured = measure(files, turns, sizes, rows=rows, busy_percent=busy_percent, say=say)
     shutil.rmtree(RUN / "out", ignore_errors=True)
+    result = report.as_json(measured, queued.measure(QUICK_LANDINGS if asked.quick else LANDINGS, say))
+    shutil.rmtree(RUN / "stack", ignore_errors=True)
     return result
 
 

@@ -15,12 +15,13 @@ from ct.planes import Plane, requirements
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bench.ingest.queued import Queued
     from bench.ingest.turns import Measured, Run
 
 PACKAGES = ("tfx", "tensorflow", "apache-beam", "pyarrow")
 
 
-def as_json(measured: Measured) -> dict[str, Any]:
+def as_json(measured: Measured, queued: Queued) -> dict[str, Any]:
     """What is written: the ratio is our rows/s over theirs on the same file, memory is in MB."""
     ours, theirs = measured.rows_a_second(OURS), measured.rows_a_second(THEIRS)
     return {
@@ -31,6 +32,12 @@ def as_json(measured: Measured) -> dict[str, Any]:
         "rows_a_second": {OURS: round(ours), THEIRS: round(theirs)},
         "runs": {name: [_run(run) for run in runs] for name, runs in measured.runs.items()},
         "sizes": [_run(run) for run in measured.sizes.values()],
+        "queued": {
+            "landings": len(queued.seconds),
+            "p50_s": round(queued.percentile(50), 3),
+            "p95_s": round(queued.percentile(95), 3),
+            "is": "from the rename into the landing folder to Airflow's queued_at, on the whole stack",
+        },
         "versions": {"ct": metadata.version("ct"), **_pins()},
         "cores": os.cpu_count(),
         "busy_percent_before": round(measured.busy_percent, 1),
@@ -56,6 +63,9 @@ def print_tables(result: Mapping[str, Any]) -> None:
     print_table(f"read, check, encode; ours/theirs {result['ratio']:.1f} at {result['rows']:,} rows", header, rows)
     sizes = [(f"{run['rows']:,}", f"{run['peak_mb']:,.0f}", f"{run['imports_mb']:,.0f}") for run in result["sizes"]]
     print_table("our memory", ("rows", "peak MB above what is loaded", "loaded MB"), sizes)
+    queued = result["queued"]
+    row = (str(queued["landings"]), f"{queued['p50_s']:.2f}", f"{queued['p95_s']:.2f}")
+    print_table("from landing to Airflow's queue", ("landings", "p50 s", "p95 s"), [row])
 
 
 def _run(run: Run) -> dict[str, Any]:
