@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from codecs import BOM_UTF16_LE
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,11 +125,12 @@ class FolderSource:
 def incomplete_reason(path: Path) -> str | None:
     """Why the file looks half-written or cannot be read, or None when it is whole.
 
-    A Parquet file ends with its magic bytes, a CSV file with a line end. An empty file is whole: it will be refused with
-    a reason rather than waited for.
+    A Parquet file ends with its magic bytes, a CSV file with a line end. An empty file is whole, and so is one in UTF-16: it
+    will be refused with a reason rather than waited for.
     """
     try:
         with path.open("rb") as file:
+            is_utf16 = file.read(len(BOM_UTF16_LE)) == BOM_UTF16_LE
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - len(PARQUET_MAGIC)))
             tail = file.read()
@@ -140,7 +142,7 @@ def incomplete_reason(path: Path) -> str | None:
         return None
     if path.suffix == ".parquet" and tail != PARQUET_MAGIC:
         return "its Parquet footer has not been written"
-    if path.suffix == ".csv" and not tail.endswith((b"\n", b"\r")):
+    if path.suffix == ".csv" and not is_utf16 and not tail.endswith((b"\n", b"\r")):
         return "its last line has no line end"
     return None
 

@@ -186,6 +186,7 @@ def test_a_fetch_gives_the_file_itself_while_it_is_what_was_offered(clocked: Clo
         ("a.csv", b"a\n1\n", None),
         ("a.csv", b"a\r\n1\r\n", None),
         ("a.csv", b"a\n1", "its last line has no line end"),
+        ("a.csv", "a\n1\n".encode("utf-16"), None),
         ("a.parquet", b"", None),
         ("a.parquet", b"PAR1....PAR1", None),
         ("a.parquet", b"PAR1....", "its Parquet footer has not been written"),
