@@ -9,7 +9,7 @@ SERVING := .venv-serving/bin/python
 UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help setup lock lint format test test-unit test-unit-processes test-unit-control test-unit-serving test-integration test-acceptance test-chaos demo bench-serving bench-ingest clean
+.PHONY: help setup lock lint format test test-unit test-unit-processes test-unit-control test-unit-serving test-integration test-acceptance test-chaos test-gate demo replay-year bench-serving bench-ingest clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ setup: ## the three environments, from hashed pins; again in under 2 s
 
 demo: setup ## the story: four months of real flights land, retrain, serve, and one rollback
 	@$(CONTROL) -m demo
+
+replay-year: setup ## twelve months of real flights land one after another: every verdict, and AUC against a frozen model; some 15 minutes
+	@$(CONTROL) -m demo.year
 
 test: setup ## every test
 	@$(MAKE) --no-print-directory test-unit test-integration test-acceptance
@@ -49,6 +52,9 @@ test-acceptance: ## the whole story on small spans, and what must survive
 test-chaos: setup ## 200 landings while processes are killed at random, at most 10 minutes; CT_CHAOS_SEED repeats a run
 	$(CONTROL) -m pytest tests/chaos -s
 
+test-gate: setup ## the gate on 1,000 simulated pairs of models: false passes and power; some 2 minutes
+	@$(CONTROL) -m bench.gate
+
 bench-serving: setup ## our serving and its peers side by side, and rollbacks under load; some 6 minutes after a first set-up
 	@$(CONTROL) -m bench.serving
 
@@ -76,4 +82,4 @@ lock: ## compile requirements/*.in to hashed pins
 	done
 
 clean: ## remove the environments, the demo's home and the benchmarks' files; your .ct stays
-	rm -rf .venv .venv-training .venv-serving .uv .bench .ct-demo demo-out
+	rm -rf .venv .venv-training .venv-serving .uv .bench .ct-demo* demo-out

@@ -14,7 +14,9 @@ from pydantic import ConfigDict, Field, Tag, ValidationError, field_validator, m
 
 from ct.config_block import Block
 from ct.errors import ConfigError
-from ct.gate_config import GateConfig  # noqa: TC001  pydantic needs the class at run time
+from ct.gate_config import BUILT_IN, DECIDING, GateConfig
+from ct.monitor_config import MonitorConfig
+from ct.retention_config import RetentionConfig
 from ct.source_config import FolderSourceConfig, SourceConfig
 from ct.validate_config import ValidateConfig
 
@@ -38,6 +40,7 @@ NODE_IDS = (
     "Gate",
     "Refit",
     "Register",
+    "Prove",
     "Rollout",
 )
 CRON_FIELDS = 5
@@ -56,6 +59,7 @@ NodeId = Literal[
     "Gate",
     "Refit",
     "Register",
+    "Prove",
     "Rollout",
 ]
 
@@ -170,11 +174,34 @@ class TrainConfig(Block):
     """Anything else that model.py reads; passed through `fn_args.custom_config` and recorded in MLflow."""
 
 
+class MetricConfig(Block):
+    """A metric of TFMA or Keras, in TFMA's own words."""
+
+    name: str
+    """What `gate.checks` and MLflow call it."""
+
+    class_name: str
+    """The class, such as `Precision`: one of TFMA's or of `tf.keras.metrics`."""
+
+    module: str | None = None
+    """Where the class is, when it is neither TFMA's nor Keras's."""
+
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the class, such as `thresholds: 0.3`."""
+
+    better: Literal["higher", "lower"] = "higher"
+    """Which of two values is better."""
+
+
 class EvaluateConfig(Block):
     """What the Evaluator computes, with TFMA."""
 
     slices: tuple[str, ...] = ()
     """Raw features; metrics are computed overall and for each value of each of these."""
+
+    metrics: tuple[MetricConfig, ...] = ()
+    """Metrics beside the gate's own. Those that a check of the gate names get TFMA's confidence interval, which costs about
+    twenty times the metric."""
 
 
 class ServingConfig(Block):
@@ -185,6 +212,10 @@ class ServingConfig(Block):
 
     prediction_tolerance: float = Field(default=1e-5, gt=0)
     """Largest absolute difference allowed between a prediction computed offline and the one served."""
+
+    allow_incompatible: bool = False
+    """Whether a version is rolled out that takes features which the champion does not, or of another type. Clients that do not
+    send them would get errors."""
 
 
 class PipelineConfig(Block):
@@ -240,12 +271,35 @@ class PipelineConfig(Block):
     serving: ServingConfig = Field(default_factory=ServingConfig)
     """How the model is served."""
 
+    monitor: MonitorConfig = Field(default_factory=MonitorConfig)
+    """What is watched after a rollout."""
+
+    retention: RetentionConfig = Field(default_factory=RetentionConfig)
+    """What `ct gc` leaves of the past."""
+
     @field_validator("name")
     @classmethod
     def _usable_name(cls, name: str) -> str:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
             raise ValueError("must be lower-case letters, digits and `_`, starting with a letter, at most 63 long")
         return name
+
+    @model_validator(mode="after")
+    def _gate_names_what_is_measured(self) -> PipelineConfig:
+        measured = [metric.name for metric in self.evaluate.metrics]
+        taken = sorted({name for name in measured if name in BUILT_IN or measured.count(name) > 1})
+        if taken:
+            raise ValueError(f"evaluate.metrics: {', '.join(taken)}: each name once, and none of the gate's own")
+        named: list[tuple[str, str, tuple[str, ...]]] = [("gate.metric", self.gate.metric, DECIDING)]
+        named += [("gate.checks", check.metric, (*BUILT_IN, *measured)) for check in self.gate.checks]
+        for fairness in self.gate.fairness:
+            named += [("gate.fairness.metric", fairness.metric, BUILT_IN)]
+            named += [("gate.fairness.feature", fairness.feature, self.evaluate.slices)]
+        for where, name, known in named:
+            if name not in known:
+                heading = "of evaluate.slices" if where.endswith("feature") else "metrics"
+                raise ValueError(f"{where}: unknown `{name}`; {_nearest(name, known, heading)}")
+        return self
 
     def node(self, node_id: str) -> NodeConfig:
         """The settings of one node."""

@@ -46,6 +46,12 @@ class Span(Value):
     seen_at: datetime = Field(description="When the ledger first saw these bytes, in UTC.")
 
 
+def fingerprint_of(spans: tuple[Span, ...], spec_hash: str | None, seed: int | None) -> str:
+    """What a model is made from, as one hash: the bytes of its spans in order, its spec and its seed."""
+    made_from = json.dumps([[span.sha256 for span in spans], spec_hash, seed])
+    return hashlib.sha256(made_from.encode()).hexdigest()
+
+
 class TriggerKind(str, Enum):
     """What asked for a run."""
 
@@ -71,6 +77,31 @@ class RunRequest(Value):
     airflow_dag_id: str
     airflow_run_id: str
     mlflow_run_id: str | None = Field(description="The MLflow run; None when MLflow did not answer as the run began.")
+    judged_on: tuple[str, ...] = Field(
+        default=(),
+        description="Names of the spans that the candidate is judged on and does not learn from; empty: the newest span.",
+    )
+
+    @property
+    def holdout(self) -> bool:
+        """Whether the last days of an only span are judged on, because there is no other."""
+        return len(self.spans) == 1
+
+    @property
+    def judged(self) -> tuple[Span, ...]:
+        """The spans that the candidate is judged on, oldest first; of an only span its last days."""
+        return tuple(span for span in self.spans if span.name in self.judged_on) or self.spans[-1:]
+
+    @property
+    def trained(self) -> tuple[Span, ...]:
+        """The spans that the candidate learns from, oldest first; of an only span what is before its last days."""
+        judged = {span.name for span in self.judged}
+        return tuple(span for span in self.spans if span.name not in judged) or self.spans
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the version which this run will make."""
+        return fingerprint_of(self.spans, self.spec_hash, self.seed)
 
 
 class NodeSpec(Value):
@@ -160,7 +191,7 @@ class CheckOutcome(str, Enum):
 class Check(Value):
     """One comparison that the gate made."""
 
-    name: str = Field(description="For example `auc at least 0.6` or `auc above the champion's by more than 0`.")
+    name: str = Field(description="For example `auc at least 0.6` or `auc better than the champion's by more than 0`.")
     metric: str
     slice: str = Field(default="overall", description="`overall`, or `feature=value`.")
     value: float | None = Field(description="The candidate's; None when the metric is undefined on this slice.")
@@ -229,6 +260,18 @@ class Feature(Value):
     dtype: str = Field(description="TensorFlow's name: string, float32 or int64.")
 
 
+class RefitAgreement(Value):
+    """How far a refitted model is from its twin, on rows that the twin was judged on."""
+
+    rows: int = Field(ge=0)
+    band: float = Field(description="`gate.refit_band`: how much worse it may be in either part.")
+    auc: float | None = Field(description="None where the rows have one class only.")
+    twin_auc: float | None
+    level_error: float = Field(description="Distance of the mean prediction from the share of positive labels.")
+    twin_level_error: float
+    mean_difference: float = Field(description="Mean absolute difference between the two models' predictions.")
+
+
 class VersionManifest(Value):
     """What a version folder holds. `manifest.json` is written last: a folder without it is not a version.
 
@@ -237,12 +280,16 @@ class VersionManifest(Value):
         models/<name>/
           desired.json            DesiredState: which version should serve
           history.jsonl           one HistoryEntry a line, appended
-          change.json             the HistoryEntry of a change that is under way or was cut short
+          change.json             the journal of a change that is under way or was cut short (ct.rollout.journal)
+          alias.behind            there while MLflow's alias is still to be moved
+          quarantine.json         the QuarantineRecord of each version that was rolled back from
+          pins.json               the versions that garbage collection keeps
           lock, write.lock        held by who changes it (ct.rollout.locks)
           versions/<version>/
             saved_model/          the TensorFlow SavedModel, signature `serving_default` on raw features
             examples.json         {"instances": [...], "predictions": [...]}: computed offline at evaluation
             manifest.json         this value
+            proof.json            Proof, once there is one
           workers/<pid>.json      WorkerState of each live serving worker
     """
 
@@ -261,6 +308,7 @@ class VersionManifest(Value):
     spec_hash: str | None = Field(default=None, description="The deployed spec that trained it.")
     seed: int | None = None
     approval: Approval | None = Field(default=None, description="A person's answer, where the policy asked for one.")
+    agreement: RefitAgreement | None = Field(default=None, description="With its twin; None unless it is a refit.")
 
     @property
     def fingerprint(self) -> str:
@@ -268,13 +316,35 @@ class VersionManifest(Value):
 
         Two versions with one fingerprint are one model, trained twice.
         """
-        made_from = json.dumps([[span.sha256 for span in self.spans], self.spec_hash, self.seed])
-        return hashlib.sha256(made_from.encode()).hexdigest()
+        return fingerprint_of(self.spans, self.spec_hash, self.seed)
 
     @property
     def may_serve(self) -> bool:
         """Whether the gate, or a person whom the policy asked, approved it."""
         return self.approval.approved if self.approval else self.verdict.outcome is Outcome.APPROVED
+
+
+class Proof(Value):
+    """What came of starting the very service on a version's very files, before they may serve.
+
+    `proof.json` in the version's folder and in the run's.
+    """
+
+    name: str
+    version: int = Field(ge=1)
+    champion_version: int | None = Field(description="What it was measured beside; None when nothing served.")
+    reason: str = Field(description="What was found, a sentence a check; of a failed proof, only what failed.")
+    checks: tuple[Check, ...]
+    measured: dict[str, float] = Field(
+        default_factory=dict, description="Numbers with their unit in the name, of the champion too: `champion_p99_ms`."
+    )
+    at: datetime
+    seconds: float = Field(ge=0, description="What the proof took.")
+
+    @property
+    def passed(self) -> bool:
+        """Whether the version may serve as far as the proof goes."""
+        return all(check.outcome is CheckOutcome.PASS for check in self.checks if check.blocking)
 
 
 class Canary(Value):
@@ -330,6 +400,28 @@ class HistoryEntry(Value):
     reason: str
     canary: Canary | None = None
     shadow: int | None = None
+    forced: bool = Field(default=False, description="A person let the version serve against the gate's verdict.")
+    quarantined: int | None = Field(default=None, description="The version that this rollback quarantined.")
+
+
+class Lift(Value):
+    """The end of a quarantine."""
+
+    at: datetime
+    by: str
+    reason: str
+
+
+class QuarantineRecord(Value):
+    """A version that must not serve again, nor a candidate made from the same inputs, until somebody lifts the quarantine."""
+
+    version: int = Field(ge=1)
+    generation: int = Field(ge=1, description="Of the rollback that quarantined it.")
+    fingerprint: str | None = Field(description="The version's; None when its manifest could not be read.")
+    reason: str
+    by: str
+    at: datetime
+    lifted: Lift | None = None
 
 
 class WorkerState(Value):

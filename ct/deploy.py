@@ -61,7 +61,7 @@ def deploy(folder: Path, home: Home, *, on_line: Callable[[str], None]) -> Deplo
     """
     folder = folder.resolve()
     config = load_pipeline_config(folder)
-    spec_hash = _content_hash(folder)
+    spec_hash = content_hash(folder)
     if spec_hash == _current_hash(home, config.name):
         return DeployOutcome(deployed_spec(home, config.name), changed=False)
     spec_dir = home.deployed / config.name / "specs" / spec_hash
@@ -98,6 +98,22 @@ def deployed_spec(home: Home, pipeline: str) -> DeployedSpec:
 def spec_dir_of(home: Home, pipeline: str, spec_hash: str) -> Path:
     """The folder of a stored spec."""
     return home.deployed / pipeline / "specs" / spec_hash
+
+
+def content_hash(folder: Path, *, without: tuple[str, ...] = ()) -> str:
+    """The hash of a pipeline's files and of this version of ct: the name of its spec.
+
+    Args:
+        folder: the pipeline's folder.
+        without: relative paths that do not count.
+    """
+    digest = hashlib.sha256(__version__.encode())
+    for path in _files(folder):
+        if str(path.relative_to(folder)) in without:
+            continue
+        digest.update(f"\0{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:HASH_CHARACTERS]
 
 
 def _current_hash(home: Home, pipeline: str) -> str | None:
@@ -150,14 +166,6 @@ def _compile(code: Path, out: Path, home: Home) -> None:
             f"Compiling {code.name} failed. Nothing was deployed. The training plane said:\n{done.stderr[-4000:]}",
             pipeline=code.name,
         )
-
-
-def _content_hash(folder: Path) -> str:
-    digest = hashlib.sha256(__version__.encode())
-    for path in _files(folder):
-        digest.update(f"\0{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:HASH_CHARACTERS]
 
 
 def _files(folder: Path) -> Iterator[Path]:

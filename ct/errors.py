@@ -74,12 +74,30 @@ class RegistryError(CTError):
     retryable = True
 
 
+class UnscorableError(CTError):
+    """A model gives no predictions for the rows that it is to be judged on."""
+
+
 class UnknownVersionError(CTError):
     """A model version was asked for that is not in the model store."""
 
 
 class RolloutError(CTError):
     """What serves was not changed as asked. The message says what serves and what is desired now."""
+
+
+class ReproduceError(CTError):
+    """A version cannot be built again from its record, or what is here is not what the record names."""
+
+
+class ProofFailedError(CTError):
+    """A version would not serve as it should: the very service, started on its very files, failed a check."""
+
+
+class ServiceNotStartedError(CTError):
+    """The service in which a version is to be proven did not start. Trying again may help."""
+
+    retryable = True
 
 
 class DaemonError(CTError):

@@ -9,7 +9,10 @@ from pydantic import Field, model_validator
 from ct.config_block import Block
 
 BUILT_IN = ("auc", "binary_accuracy", "log_loss", "brier", "calibration")
-"""Metrics with an interval of their own; any other name must stand in `evaluate.metrics` and is TFMA's."""
+"""Metrics with an interval of their own; any other name must stand in `evaluate.metrics` and is TFMA's. log_loss and brier are
+better when lower, calibration (mean predicted probability over the share of positive rows) when nearer to 1."""
+DECIDING = ("auc", "binary_accuracy", "log_loss", "brier")
+"""Those that may be the gate's own `metric`: calibration alone would let a model pass that tells no two rows apart."""
 
 
 class CheckConfig(Block):
@@ -29,12 +32,15 @@ class CheckConfig(Block):
     a margin of non-inferiority: -0.005 is 'not worse by more than 0.005'."""
 
     relative: bool = False
-    """Whether `min_improvement` is a share of the champion's value: 0.01 is one per cent better."""
+    """Whether `min_improvement` is a share of the champion's value: 0.01 is one per cent better. Not of calibration, whose
+    distance from 1 may be 0."""
 
     @model_validator(mode="after")
     def _says_something(self) -> CheckConfig:
         if self.at_least is None and self.at_most is None and self.min_improvement is None:
             raise ValueError("checks nothing: give `at_least`, `at_most`, `min_improvement`, or several of them")
+        if self.relative and self.metric == "calibration":
+            raise ValueError("`relative` has no meaning for calibration: the champion's distance from 1 may be 0")
         return self
 
 
@@ -42,7 +48,7 @@ class SlicesConfig(Block):
     """What happens on single slices (`evaluate.slices`), with a correction for how many there are."""
 
     max_drop: float = Field(default=0.05, ge=0)
-    """A slice blocks when the candidate's `metric` is surely lower than the champion's by more than this."""
+    """A slice blocks when the candidate's `metric` is surely worse than the champion's by more than this."""
 
     min_rows: int = Field(default=500, ge=1)
     """Slices with fewer rows are recorded and have no say."""
@@ -78,7 +84,7 @@ class ApprovalConfig(Block):
     """A person's say, after the gate's and before the rollout. Answered in Airflow's UI, over REST, or by `ct approve`."""
 
     mode: Literal["auto", "manual"] = "auto"
-    """`manual`: a person is asked about each candidate that passes; `inconclusive: ask` asks about those the data cannot tell."""
+    """`manual`: a person is asked about each candidate that passes; `inconclusive: ask`: about those the data cannot tell."""
 
     timeout_s: float = Field(default=86400.0, gt=0)
     """How long to wait for an answer. Waiting costs no worker slot."""
@@ -91,10 +97,11 @@ class GateConfig(Block):
     """When a candidate is approved: `metric` at least `threshold`, and better than the champion's on the same rows."""
 
     metric: str = "auc"
-    """The metric that decides; see BUILT_IN."""
+    """The metric that decides; one of DECIDING."""
 
     threshold: float
-    """The least value a candidate may have. Required: a gate without a threshold approves anything."""
+    """The least value a candidate may have; of log_loss and brier, which are better when lower, the greatest. Required: a gate
+    without a threshold approves anything."""
 
     min_improvement: float = 0.0
     """The candidate must be better than the champion by more than this; the whole interval must be. Negative is a margin."""
@@ -110,13 +117,17 @@ class GateConfig(Block):
 
     inconclusive: Literal["keep", "wait", "ask"] = "keep"
     """When the data cannot tell: keep the champion; keep it and judge the next candidate on these rows and the next span's
-    together; or ask a person."""
+    together; or ask a person. With `wait` each of up to `wait_spans` looks at the rows gets its part of alpha."""
 
     wait_spans: int = Field(default=3, ge=2)
     """With `inconclusive: wait`, spans that are judged on together at most."""
 
     checks: tuple[CheckConfig, ...] = ()
     """Further rules; all must hold."""
+
+    refit_band: float = Field(default=0.02, gt=0)
+    """How far a refit may be from its twin that was judged, see ct/training/register.py: it carries the twin's verdict, so it
+    must not be another model."""
 
     slices: SlicesConfig = Field(default_factory=SlicesConfig)
     fairness: tuple[FairnessConfig, ...] = ()

@@ -14,8 +14,11 @@
       runs/<run_id>/   request.json and a result a node
       artifacts/<p>/   TFX artifacts; metadata.db is the pipeline's ML Metadata store
       quarantine/<p>/  rows and spans that were refused, with the reason
+      scratch/         what a command writes and removes itself; what a killed one left, `ct gc` removes
       models/<name>/   the model store (contracts.VersionManifest)
       predictions/<m>/ the prediction log of model <m>, Parquet
+      labels/<m>/      what really happened to its rows (ct.monitor.labels)
+      monitor/<m>/     what the monitor found and decided (ct.monitor.records)
       mlflow/          mlflow.db and artifacts/
       airflow/         AIRFLOW_HOME
 """
@@ -167,6 +170,11 @@ class Home:
         return self.root / "models"
 
     @property
+    def scratch(self) -> Path:
+        """For folders that live as long as a command, and for what `ct gc` has taken out of use and removes."""
+        return self.root / "scratch"
+
+    @property
     def tokens(self) -> Path:
         """The bearer tokens of serving, hashed."""
         return self.secrets / "tokens.json"
@@ -174,6 +182,15 @@ class Home:
     def predictions(self, model: str) -> Path:
         """The prediction log of a model."""
         return self.root / "predictions" / model
+
+    def labels(self, model: str) -> Path:
+        """The labels of a model's predictions."""
+        return self.root / "labels" / model
+
+    @property
+    def monitor(self) -> Path:
+        """What the monitor found and decided, a folder a model."""
+        return self.root / "monitor"
 
     @property
     def mlflow(self) -> Path:

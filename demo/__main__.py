@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 
 from ct.errors import CTError
 from ct.home import Home
 from demo.report import write_story, write_table
-from demo.story import PROJECT, Setting, StoryError, problems, tell
+from demo.story import PROJECT, Setting, StoryError, clear, problems, tell
 
 MONTHS = (1, 2, 3, 4)
 OUT = PROJECT / "demo-out"
@@ -18,8 +17,7 @@ OUT = PROJECT / "demo-out"
 def main() -> int:
     """Tell the story; 0 when it went as it must."""
     home = Home(PROJECT / ".ct-demo")
-    if home.exists:
-        _clear(home)
+    clear(home)
     began = time.monotonic()
     try:
         story = tell(
@@ -38,14 +36,6 @@ def main() -> int:
     for problem in wrong:
         print(f"not as it must be: {problem}", file=sys.stderr)
     return 1 if wrong else 0
-
-
-def _clear(home: Home) -> None:
-    """End what an interrupted demo left running, then start from an empty home."""
-    from ct.daemon import down  # noqa: PLC0415
-
-    down(home)
-    shutil.rmtree(home.root)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def plot_auc(months: Sequence[Month], path: Path) -> None:
         if points:
             axes.plot(*zip(*points, strict=True), marker=marker, color=colour, label=label, linewidth=2)
     for month in months:
-        mark = f"v{month.version}" if month.version is not None else month.verdict
+        mark = f"v{month.version}" if month.seconds_to_serving is not None else month.verdict
         axes.annotate(mark, (month.span, month.candidate_auc), textcoords="offset points", xytext=(0, 9), ha="center")
     axes.set_ylabel("AUC on the month's flights")
     axes.set_xlabel("month that landed")

@@ -105,6 +105,20 @@ class Stage:
         return [str(Path(sys.executable).with_name("ct"))]
 
 
+@dataclass(frozen=True)
+class Landed:
+    """A span that landed, and the run that judged it."""
+
+    span: str
+    path: Path
+    """Where it is in the landing folder."""
+    rows: int
+    at: float
+    """Seconds since the epoch."""
+    run: RunRecord
+    verdict: Verdict
+
+
 def tell(setting: Setting) -> Story:
     """Play the whole story on a fresh home and return what happened.
 
@@ -114,7 +128,7 @@ def tell(setting: Setting) -> Story:
     began = time.monotonic()
     stage = Stage(setting.home)
     staged = setting.home.root.with_name(f"{setting.home.root.name}-spans")
-    spans = _sample(stage, staged, setting)
+    spans = sample(stage, staged, setting)
     with ExitStack() as cleanup:
         cleanup.callback(shutil.rmtree, staged)
         cleanup.callback(stage.ct, "down")
@@ -125,9 +139,9 @@ def tell(setting: Setting) -> Story:
         )
         months = []
         for span in spans:
-            month = _land(stage, span, setting.say)
+            month = _month(stage, land(stage, span, setting.say))
             months.append(month)
-            if month.version is not None:
+            if month.seconds_to_serving is not None:
                 traffic.start()
         rollback = stage.ct_json("rollback", PIPELINE)
         setting.say(f"rolled back from version {rollback['from']} to {rollback['to']} in {rollback['seconds']:.2f} s")
@@ -144,7 +158,7 @@ def tell(setting: Setting) -> Story:
 
 def problems(story: Story) -> list[str]:
     """What is wrong with a story that was told to its end; empty when all is well."""
-    served = {month.version for month in story.months if month.version is not None}
+    served = {month.version for month in story.months if month.seconds_to_serving is not None}
     checks = (
         (story.traffic.failed == 0, f"{story.traffic.failed} requests failed: {', '.join(story.traffic.failures)}"),
         (story.traffic.requests > 0, "no request was sent"),
@@ -155,7 +169,16 @@ def problems(story: Story) -> list[str]:
     return [problem for good, problem in checks if not good]
 
 
-def _sample(stage: Stage, folder: Path, setting: Setting) -> list[Path]:
+def clear(home: Home) -> None:
+    """End what an interrupted story left running, and remove its home. There need not be one."""
+    from ct.daemon.down import down  # noqa: PLC0415
+
+    if home.exists:
+        down(home)
+        shutil.rmtree(home.root)
+
+
+def sample(stage: Stage, folder: Path, setting: Setting) -> list[Path]:
     """The months as Parquet files beside the home, to be landed one by one."""
     first, last = min(setting.months), max(setting.months)
     rows = [] if setting.rows_per_month is None else ["--rows", str(setting.rows_per_month)]
@@ -163,31 +186,40 @@ def _sample(stage: Stage, folder: Path, setting: Setting) -> list[Path]:
     return sorted(folder.glob("*.parquet"))
 
 
-def _land(stage: Stage, span: Path, say: Callable[[str], None]) -> Month:
-    """Land one span, await its run, and say what came of it."""
+def land(stage: Stage, span: Path, say: Callable[[str], None]) -> Landed:
+    """Land one span, and await the run that judges it.
+
+    Raises:
+        StoryError: no run of it was judged.
+    """
     landing = stage.home.landing / PIPELINE
     landing.mkdir(parents=True, exist_ok=True)
     landed_at = time.time()
-    span.rename(landing / span.name)
+    path = span.rename(landing / span.name)
     say(f"{span.stem} landed")
     run = _await_run(stage.home, span.stem, say)
     verdict = Verdict.model_validate(_gate_facts(stage.home, run)["verdict"])
+    say(f"{span.stem}: {verdict.outcome.value}: {verdict.reason}")
+    return Landed(span.stem, path, _row_count(path), landed_at, run, verdict)
+
+
+def _month(stage: Stage, landed: Landed) -> Month:
+    """What the story tells of a month."""
+    verdict, version = landed.verdict, landed.run.version
     judged = next(check for check in verdict.checks if check.slice == "overall")
     store = ModelStore(stage.home, PIPELINE)
-    served_at = [entry.at.timestamp() for entry in store.history() if entry.version == run.version]
-    month = Month(
-        span=span.stem,
-        rows=_row_count(landing / span.name),
-        seconds_to_serving=served_at[0] - landed_at if served_at else None,
+    served_at = [entry.at.timestamp() for entry in store.history() if entry.version == version]
+    return Month(
+        span=landed.span,
+        rows=landed.rows,
+        seconds_to_serving=served_at[0] - landed.at if served_at else None,
         candidate_auc=_number(judged.value),
         champion_auc=judged_against(verdict),
-        january_auc=_january_auc(stage, landing / span.name) if verdict.champion_version else None,
+        january_auc=_january_auc(stage, landed.path) if verdict.champion_version else None,
         verdict=verdict.outcome.value,
         reason=verdict.reason,
-        version=run.version,
+        version=version,
     )
-    say(f"{span.stem}: {month.verdict}: {month.reason}")
-    return month
 
 
 def judged_against(verdict: Verdict) -> float | None:

@@ -23,8 +23,10 @@ def manifest_of(
     *,
     features: tuple[Feature, ...] = (),
     created_at: datetime | None = None,
+    outcome: Outcome = Outcome.APPROVED,
+    seed: int | None = None,
 ) -> VersionManifest:
-    """An approved version whose files are those of `saved_model`."""
+    """A version whose files are those of `saved_model`; approved where nothing else is said."""
     return VersionManifest(
         name=name,
         version=version,
@@ -35,7 +37,8 @@ def manifest_of(
         label="late",
         spans=(),
         refit=False,
-        verdict=VERDICT,
+        verdict=VERDICT.model_copy(update={"outcome": outcome}),
         saved_model_sha256=tree_sha256(saved_model),
         prediction_tolerance=1e-5,
+        seed=seed,
     )

@@ -84,7 +84,7 @@ def _paced(attack: Attack, store: ModelStore, targets: Iterator[int]) -> Iterato
 
 
 def _flip_ms(store: ModelStore, to: int) -> float:
-    plan = plan_rollback(MODEL, to, **store.facts(len(VERSIONS)))
+    plan = plan_rollback(MODEL, to, quarantine=False, **store.facts(len(VERSIONS)))
     began = time.perf_counter()
     applied = change(store, plan, "flip under load")
     took_ms = (time.perf_counter() - began) * MS_A_S
@@ -94,7 +94,7 @@ def _flip_ms(store: ModelStore, to: int) -> float:
 
 
 def _command_ms(home: Home, to: int) -> float:
-    command = [str(Path(sys.executable).with_name("ct")), "rollback", MODEL, "--to", str(to), "--json"]
+    command = [str(Path(sys.executable).with_name("ct")), "rollback", MODEL, "--to", str(to), "--keep", "--json"]
     environment = {**clean_environment(), "CT_HOME": str(home.root)}
     began = time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 20.0
 PAGE = 100
+APPROVAL = "Approval"
+"""The task that asks a person."""
+APPROVE, REJECT = "Approve", "Reject"
+"""Its options, as Airflow's own approvals call them."""
+AWAITING = ("awaiting_input", "deferred")
 
 
 class _Answer(BaseModel):
@@ -49,6 +54,17 @@ class TaskInstance(_Answer):
     try_number: int
     start_date: datetime | None = None
     end_date: datetime | None = None
+
+
+class Waiting(_Answer):
+    """A task that waits for a person's answer."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    subject: str
+    created_at: datetime
 
 
 class AirflowApi:
@@ -129,6 +145,32 @@ class AirflowApi:
         }
         return int(self._call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body)["total_entries"])
 
+    def waiting(self, dag_id: str) -> tuple[Waiting, ...]:
+        """The questions of a DAG that wait for a person, oldest first.
+
+        Raises:
+            OrchestratorError: Airflow refused, knows no such DAG, or did not answer.
+        """
+        query = {
+            "limit": PAGE,
+            "response_received": False,
+            "task_id": APPROVAL,
+            "state": AWAITING,
+            "order_by": "created_at",
+        }
+        found = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/~/hitlDetails", params=query)["hitl_details"]
+        return tuple(Waiting.model_validate({**_place(question["task_instance"]), **question}) for question in found)
+
+    def answer(self, waiting: Waiting, *, approve: bool, reason: str, by: str) -> None:
+        """Answer a question; the run goes on at once.
+
+        Raises:
+            OrchestratorError: somebody has answered already (`facts["status"]` is 409), or Airflow refused or did not answer.
+        """
+        body = {"chosen_options": [APPROVE if approve else REJECT], "params_input": {"reason": reason, "by": by}}
+        task = f"/api/v2/dags/{waiting.dag_id}/dagRuns/{waiting.run_id}/taskInstances/{waiting.task_id}"
+        self._call("PATCH", f"{task}/{waiting.map_index}/hitlDetails", json=body)
+
     def backfill(self, dag_id: str, begin: datetime, end: datetime) -> int:
         """Run a scheduled DAG for past dates, one run at a time. Returns the backfill's id.
 
@@ -201,6 +243,15 @@ class AirflowApi:
             path=path,
             status=response.status_code,
         )
+
+
+def _place(task: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "dag_id": task["dag_id"],
+        "run_id": task["dag_run_id"],
+        "task_id": task["task_id"],
+        "map_index": task["map_index"],
+    }
 
 
 def _detail(response: httpx.Response) -> str:

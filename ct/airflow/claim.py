@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
 
 from ct.airflow.closing import close_run
+from ct.airflow.judging import undecided_spans
 from ct.airflow.looking import connection_of, scanner_of
 from ct.airflow.scan import INCOMPLETE_AFTER_S, note_unreadable
 from ct.config import PipelineConfig
@@ -20,6 +21,7 @@ from ct.errors import RegistryError, SourceError
 from ct.home import Home, write_atomically
 from ct.settings import Settings
 from ct.triggers.claims import Ask
+from ct.triggers.judging import spans_to_judge_on
 from ct.triggers.ledger import Ledger, utc_now
 from ct.triggers.records import RunStatus
 
@@ -81,10 +83,16 @@ class ClaimSpans(BaseOperator):
             if request.spec_hash != spec.spec_hash:
                 self.log.warning("Run %s goes on with spec %s, which it began with.", claim.run_id, request.spec_hash)
         else:
-            request = self._begin(home, ledger, spec, ask, claim)
+            undecided = undecided_spans(home, ledger, config)
+            judged_on = spans_to_judge_on(
+                [span.name for span in claim.window], claim.new_spans, undecided, config.gate.wait_spans
+            )
+            request = self._begin(home, ledger, spec, ask, claim, judged_on)
             write_atomically(path, request.model_dump_json(indent=2))
         new = ", ".join(request.new_spans) or "none"
-        self.log.info("Run %s: %d spans in the window, new: %s", request.run_id, len(request.spans), new)
+        judged = ", ".join(span.name for span in request.judged)
+        told = "Run %s: %d spans in the window, new: %s; judged on %s"
+        self.log.info(told, request.run_id, len(request.spans), new, judged)
         return {"run_id": request.run_id, "request_path": str(path), "new_spans": list(request.new_spans)}
 
     def _ask(self, context: Context, config: PipelineConfig) -> Ask:
@@ -128,7 +136,9 @@ class ClaimSpans(BaseOperator):
                 "Looked again, after %.1f s for what was fresh: %s", seen.ready_in_s, scanner.look(until_s).text
             )
 
-    def _begin(self, home: Home, ledger: Ledger, spec: DeployedSpec, ask: Ask, claim: Claim) -> RunRequest:
+    def _begin(
+        self, home: Home, ledger: Ledger, spec: DeployedSpec, ask: Ask, claim: Claim, judged_on: tuple[str, ...]
+    ) -> RunRequest:
         request = RunRequest(
             run_id=claim.run_id,
             pipeline=self.pipeline,
@@ -141,6 +151,7 @@ class ClaimSpans(BaseOperator):
             airflow_dag_id=ask.airflow_dag_id,
             airflow_run_id=ask.airflow_run_id,
             mlflow_run_id=None,
+            judged_on=judged_on,
         )
         before = ledger.run(claim.run_id)
         mlflow_run_id = before.mlflow_run_id if before else None  # a retry after a crash must not begin a second one

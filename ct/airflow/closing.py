@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from ct.contracts import NodeResult, Outcome, RunRequest
+from ct.contracts import Approval, NodeResult, Outcome, RunRequest
 from ct.triggers.records import RunStatus, SkipCause
 
 if TYPE_CHECKING:
@@ -22,6 +21,11 @@ GATE, TRAINER = "Gate", "Trainer"
 BAD_SPAN, BAD_DATA = "SpanRefusedError", "DataAnomalyError"
 CAUSES = {BAD_SPAN: SkipCause.UNREADABLE_SPAN, BAD_DATA: SkipCause.SCHEMA_BREAK}
 """Errors of nodes that say: the data is the cause, and no other try helps."""
+STATUSES = {
+    Outcome.APPROVED: RunStatus.APPROVED,
+    Outcome.REFUSED: RunStatus.REFUSED,
+    Outcome.INCONCLUSIVE: RunStatus.INCONCLUSIVE,
+}
 ANOMALY_OF_SPLIT = re.compile(r"(train|eval): ")
 """How ExampleValidator's facts begin each anomaly."""
 
@@ -48,7 +52,9 @@ def close_run(home: Home, ledger: Ledger, run_id: str, *, failed_tasks: Iterable
         run_id: The run.
         failed_tasks: The tasks that Airflow calls failed, in the order in which they ran.
     """
-    ending = ending_of(_read_request(home, run_id), _read_results(home, run_id), tuple(failed_tasks))
+    ending = ending_of(
+        read_request(home, run_id), read_results(home, run_id), tuple(failed_tasks), _read_approval(home, run_id)
+    )
     ledger.finish_run(
         run_id,
         ending.status,
@@ -68,14 +74,19 @@ def stopped_by_data(home: Home, run_id: str, nodes: Iterable[str]) -> str | None
         run_id: The run.
         nodes: Those whose results count: what a node needs.
     """
-    results = _read_results(home, run_id)
+    results = read_results(home, run_id)
     found = (results[node] for node in nodes if node in results and is_stop(results[node]))
     stop = next(found, None)
     return None if stop is None else f"{stop.node_id} stopped the run before training: {stop.message}"
 
 
-def ending_of(request: RunRequest | None, results: Mapping[str, NodeResult], failed_tasks: tuple[str, ...]) -> Ending:
-    """How a run with these results ended.
+def ending_of(
+    request: RunRequest | None,
+    results: Mapping[str, NodeResult],
+    failed_tasks: tuple[str, ...],
+    approval: Approval | None = None,
+) -> Ending:
+    """How a run with these results, and with what a person answered where one was asked, ended.
 
     A run that its data stopped before training is skipped: nothing failed, and nothing was wasted. Any other run with a
     failed task failed, also when its gate had approved. A run without one whose gate never spoke failed too: somebody ended
@@ -95,31 +106,34 @@ def ending_of(request: RunRequest | None, results: Mapping[str, NodeResult], fai
         return Ending(RunStatus.FAILED, f"{failed_tasks[0]} failed; its log in Airflow says why")
     if gate is None or not gate.ok:
         return Ending(RunStatus.FAILED, "it was ended before its gate had judged")
-    status = RunStatus.APPROVED if gate.facts.get("outcome") == Outcome.APPROVED.value else RunStatus.REFUSED
     version = results["Register"].facts.get("version") if "Register" in results else None
-    return Ending(status, str(gate.facts.get("reason", gate.message)), version=version)
+    reason = str(gate.facts.get("reason", gate.message))
+    if approval is None:
+        return Ending(STATUSES[Outcome(gate.facts["outcome"])], reason, version=version)
+    answer = "approved" if approval.approved else "rejected"
+    status = RunStatus.APPROVED if approval.approved else RunStatus.REFUSED
+    return Ending(status, f"{answer} by {approval.by}: {approval.reason}. The gate: {reason}", version=version)
 
 
 def refused_spans(request: RunRequest, result: NodeResult) -> dict[str, str]:
     """The spans that a failed node found to be untrainable, with the reason; empty for any other failure.
 
-    An anomaly in the `eval` split is the newest span's, one in `train` is one of the older spans': there the new ones
-    are taken out, because the others have passed before.
+    An anomaly in the `eval` split is that of a span to judge on, one in `train` is one of the others': there the new ones
+    are taken out, because the rest have passed before.
     """
     names = [span.name for span in request.spans]
     if result.error_type == BAD_SPAN:
-        found_in = str(
-            result.facts.get("span", "")
-        )  # the span's name, or that of its file: a copy is named by its hash
-        by_file = {Path(span.uri).stem: span.name for span in request.spans}
-        span = found_in if found_in in names else by_file.get(found_in)
-        return {span: str(result.facts.get("reason") or result.message)} if span else {}
+        refused = dict(result.facts.get("refused", {}))
+        return {name: str(refused[name]) for name in names if name in refused}
     if result.error_type != BAD_DATA:
         return {}
     found = [str(anomaly) for anomaly in result.facts.get("anomalies", ())]
     splits = {match.group(1) for match in map(ANOMALY_OF_SPLIT.match, found) if match}
-    newest, older = names[-1], [name for name in names[:-1] if name in request.new_spans]
-    taken_out = [*(older if "train" in splits else ()), *([newest] if "eval" in splits or len(names) == 1 else ())]
+    judged = [span.name for span in request.judged]
+    new = [name for name in names if name in request.new_spans]
+    learnt = [name for name in new if name not in judged]
+    of_eval = [name for name in judged if name in new] or judged
+    taken_out = [*(learnt if "train" in splits else ()), *(of_eval if "eval" in splits or request.holdout else ())]
     return dict.fromkeys(taken_out, "; ".join(found) or result.message)
 
 
@@ -132,7 +146,7 @@ def _is_done(results: Mapping[str, NodeResult], node: str) -> bool:
     return node in results and results[node].ok
 
 
-def _read_request(home: Home, run_id: str) -> RunRequest | None:
+def read_request(home: Home, run_id: str) -> RunRequest | None:
     """None when the run ended before its request was written."""
     try:
         return RunRequest.model_validate_json(home.request_path(run_id).read_text(encoding="utf-8"))
@@ -140,7 +154,16 @@ def _read_request(home: Home, run_id: str) -> RunRequest | None:
         return None
 
 
-def _read_results(home: Home, run_id: str) -> dict[str, NodeResult]:
+def _read_approval(home: Home, run_id: str) -> Approval | None:
+    """None where nobody was asked, or has answered yet."""
+    try:
+        return Approval.model_validate_json((home.runs / run_id / "approval.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def read_results(home: Home, run_id: str) -> dict[str, NodeResult]:
+    """Node -> what it left in the run's folder."""
     results = {}
     for path in sorted((home.runs / run_id).glob("*.result.json")):
         try:

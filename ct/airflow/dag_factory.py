@@ -1,4 +1,4 @@
-"""Deployed specs become DAGs: one DAG a pipeline, one task a node, a task group a stage."""
+"""Deployed specs become DAGs: one DAG a pipeline, one task a node, a task group a stage; a question where the policy asks."""
 
 from __future__ import annotations
 
@@ -18,20 +18,24 @@ from airflow.sdk import (
 )
 from pydantic import ValidationError
 
+from ct.airflow.api import APPROVAL
 from ct.airflow.claim import CLAIM, ClaimSpans
+from ct.airflow.closing import GATE
 from ct.airflow.finish import FINISH, FinishRun
 from ct.airflow.node import NodeOperator
 from ct.airflow.watcher import SpanTrigger
 from ct.config import PipelineConfig
-from ct.contracts import Stage
+from ct.contracts import Outcome, Stage
 from ct.deploy import deployed_pipelines, deployed_spec
 from ct.errors import CTError
 
 if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
     from airflow.triggers.base import BaseEventTrigger
 
     from ct.config import QueueConfig
     from ct.contracts import DeployedSpec, NodeSpec
+    from ct.gate_config import GateConfig
     from ct.home import Home
 
 LONGEST_RETRY_DELAY = timedelta(minutes=10)
@@ -92,19 +96,60 @@ def _add_tasks(spec: DeployedSpec, config: PipelineConfig) -> None:
         for stage in Stage
         if any(node.stage is stage for node in spec.nodes)
     }
-    tasks = {node.id: _node_task(node, config, groups[node.stage]) for node in spec.nodes}
-    node_ids = tuple(node.id for node in spec.nodes)
-    finish = FinishRun(task_id=FINISH, pipeline=spec.pipeline, node_ids=node_ids, **own)
+    asked = asked_about(config.gate)
+    behind = _behind_the_gate(spec)
+    tasks: dict[str, BaseOperator] = {
+        node.id: _node_task(node, config, groups[node.stage], asked if node.id in behind else ()) for node in spec.nodes
+    }
+    order = list(tasks)
+    if asked:
+        tasks[APPROVAL] = _question(config, asked, groups[Stage.EVALUATE])
+        tasks[APPROVAL].set_upstream(tasks[GATE])
+        order.insert(order.index(GATE) + 1, APPROVAL)
+    finish = FinishRun(task_id=FINISH, pipeline=spec.pipeline, node_ids=tuple(order), **own)
     needed = {upstream for node in spec.nodes for upstream in node.upstream}
     for node in spec.nodes:  # one call a node: wiring is what parsing spends its time on
-        tasks[node.id].set_upstream([tasks[upstream] for upstream in node.upstream] or [claim])
+        upstream = [*node.upstream, APPROVAL] if asked and GATE in node.upstream else node.upstream
+        tasks[node.id].set_upstream([tasks[name] for name in upstream] or [claim])
     finish.set_upstream([tasks[node.id] for node in spec.nodes if node.id not in needed])
     # So `finish` alone decides whether the run succeeded: Airflow would call a run that a person failed a success, once
     # its teardown is done.
     finish.as_teardown(setups=claim, on_failure_fail_dagrun=True)
 
 
-def _node_task(node: NodeSpec, config: PipelineConfig, group: TaskGroup) -> NodeOperator:
+def _behind_the_gate(spec: DeployedSpec) -> set[str]:
+    """The nodes that need the gate, directly or not; nodes come in topological order."""
+    behind: set[str] = set()
+    for node in spec.nodes:
+        if behind.union({GATE}).intersection(node.upstream):
+            behind.add(node.id)
+    return behind
+
+
+def asked_about(gate: GateConfig) -> tuple[Outcome, ...]:
+    """The outcomes of the gate that count only with a person's answer. A refusal is none: `ct rollout --force` is for that."""
+    approved = (Outcome.APPROVED,) if gate.approval.mode == "manual" else ()
+    return (*approved, Outcome.INCONCLUSIVE) if gate.inconclusive == "ask" else approved
+
+
+def _question(config: PipelineConfig, asked: tuple[Outcome, ...], group: TaskGroup) -> BaseOperator:
+    # It imports a provider, which only pipelines that ask a person shall pay for at each parsing.
+    from ct.airflow.approval import AskForApproval  # noqa: PLC0415
+
+    approval = config.gate.approval
+    return AskForApproval(
+        task_id=APPROVAL,
+        task_group=group,
+        pipeline=config.name,
+        asked=asked,
+        timeout=timedelta(seconds=approval.timeout_s),
+        approves_by_default=approval.default == "approve",
+        retries=OWN_RETRIES,
+        retry_delay=OWN_RETRY_DELAY,
+    )
+
+
+def _node_task(node: NodeSpec, config: PipelineConfig, group: TaskGroup, asked: tuple[Outcome, ...]) -> NodeOperator:
     settings = config.node(node.id)
     rule = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS if node.runs_when_upstream_skipped else TriggerRule.ALL_SUCCESS
     return NodeOperator(
@@ -112,6 +157,7 @@ def _node_task(node: NodeSpec, config: PipelineConfig, group: TaskGroup) -> Node
         task_group=group,
         pipeline=config.name,
         after_approval=node.after_approval,
+        asked=asked,
         trigger_rule=rule,
         retries=settings.retries,
         retry_delay=timedelta(seconds=settings.retry_delay_s),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ct.settings import Settings
 
 DAGS_FOLDER = Path(__file__).resolve().parent / "dags"
+PLUGINS_FOLDER = Path(__file__).resolve().parent / "plugin"
 ADMIN = "admin"
 KEYS_FILE = "airflow-keys.json"
 PASSWORDS_FILE = "airflow-passwords.json"
@@ -37,6 +38,7 @@ _FIXED = {
     "CORE__EXECUTOR": "ct.airflow.executor.LocalExecutor",
     "CORE__LOAD_EXAMPLES": "False",
     "CORE__DAGS_FOLDER": str(DAGS_FOLDER),
+    "CORE__PLUGINS_FOLDER": str(PLUGINS_FOLDER),
     "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     "CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
     "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",

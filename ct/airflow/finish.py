@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -26,7 +26,7 @@ class FinishRun(BaseOperator):
     """Last task, whatever happened before: write down how the run ended, and settle its spans.
 
     It is a teardown, so it runs after failures too. Its own state is the run's: it fails, once all is written down, when the
-    run failed, and does not when the gate refused or when the data stopped the run before training.
+    run failed, and does not when the gate refused, when it could not tell, or when the data stopped the run before training.
     """
 
     ui_color = "#e8f0fe"
@@ -54,16 +54,18 @@ class FinishRun(BaseOperator):
             self._fail_mlflow_run(home, run, ending.message)
             raise AirflowFailException(f"Run {run.run_id} failed: {ending.message}")
         if ending.status is RunStatus.SKIPPED:
-            self._fail_mlflow_run(home, run, f"ended before training: {ending.message}")
+            self._fail_mlflow_run(home, run, f"ended before training: {ending.message}", status="KILLED")
         self.log.info("Run %s: %s. %s", run.run_id, ending.status.value, ending.message)
         return {"status": ending.status.value, "message": ending.message, "version": ending.version}
 
-    def _fail_mlflow_run(self, home: Home, run: RunRecord, reason: str) -> None:
+    def _fail_mlflow_run(
+        self, home: Home, run: RunRecord, reason: str, *, status: Literal["FAILED", "KILLED"] = "FAILED"
+    ) -> None:
         if run.mlflow_run_id is None:
             return
         from ct.registry import MlflowRegistry  # noqa: PLC0415
 
         try:
-            MlflowRegistry(Settings.load(home).mlflow_base_url).fail_run(run.mlflow_run_id, reason)
+            MlflowRegistry(Settings.load(home).mlflow_base_url).fail_run(run.mlflow_run_id, reason, status=status)
         except RegistryError as error:
             self.log.warning("%s The MLflow run %s still shows as running.", error, run.mlflow_run_id)

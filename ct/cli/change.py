@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from ct.cli.output import print_json
+from ct.cli.user import user_name
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ct.home import Home
+    from ct.registry import MlflowRegistry
     from ct.rollout import Applied, Facts, ModelStore, Plan
 
 WAIT_S = 60.0
 """How long workers may take to load and prove a version."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a change was asked for on the command line."""
+
+    began: float
+    """On the monotonic clock, in seconds."""
+    reason: str
+    who: str | None
+    """None: the user."""
+    dry_run: bool
+    """Print the steps and change nothing."""
+    as_json: bool
+    forced: bool = False
+    """It overrules the gate."""
 
 
 def facts_of(home: Home, store: ModelStore) -> Facts:
@@ -38,53 +57,65 @@ def facts_of(home: Home, store: ModelStore) -> Facts:
     return store.facts(keep)
 
 
-def carry_out(
-    plan: Plan, home: Home, store: ModelStore, *, began: float, reason: str, dry_run: bool, as_json: bool
-) -> None:
+def finish_cut_short(home: Home, store: ModelStore) -> None:
+    """Finish a change whose command was killed, and say so, so that the next one is planned from what is.
+
+    Raises:
+        RolloutError: what is desired cannot be known.
+    """
+    from ct.rollout import resume  # noqa: PLC0415
+
+    resumed = resume(store, _registry(home), clock=_now, timeout_s=WAIT_S)
+    if resumed is not None and resumed.message:
+        click.echo(resumed.message, err=True)
+
+
+def carry_out(plan: Plan, home: Home, store: ModelStore, asked: Asked) -> None:
     """Print a plan, or execute it and say what came of it once every live worker has taken it.
 
     Args:
-        plan: made from the store as it is now.
+        plan: made from the store as it is now, and admitted.
         home: whose settings name the registry.
         store: the model's.
-        began: when the command began, on the monotonic clock, in seconds.
-        reason: for the history.
-        dry_run: print the steps and change nothing.
-        as_json: for scripts.
+        asked: for the history, and how to say what came of it.
 
     Raises:
         RolloutError: from `apply`; the message says what serves.
     """
-    if dry_run:
-        _print_steps(plan, as_json=as_json)
+    if asked.dry_run:
+        _print_steps(plan, as_json=asked.as_json)
         return
-    applied = _apply(plan, home, store, reason)
-    seconds = time.monotonic() - began
-    if as_json:
-        print_json(
-            {**_summary(plan), "workers": applied.workers, "seconds": seconds, "alias_problem": applied.alias_problem}
-        )
+    applied = _apply(plan, home, store, asked)
+    seconds = time.monotonic() - asked.began
+    tag_problem = _tag_forced(plan, home, applied) if asked.forced else None
+    if asked.as_json:
+        told = {"workers": applied.workers, "seconds": seconds, "alias_problem": applied.alias_problem}
+        print_json({**_summary(plan), "forced": asked.forced, **told, "tag_problem": tag_problem})
         return
     click.echo(f"{plan.name}: {_told(plan)} in {seconds:.2f} s; {_workers(plan, applied)}")
+    if plan.quarantines is not None:
+        lift = f'`ct quarantine {plan.name} --lift {plan.quarantines} --reason "..."` lets it serve again'
+        click.echo(f"version {plan.quarantines} is in quarantine; {lift}")
+    if asked.forced:
+        click.echo("the gate was overruled; the history says so for ever")
     if applied.alias_problem:
         click.echo(f"the alias `champion` in MLflow is behind: {applied.alias_problem}", err=True)
+    if tag_problem:
+        click.echo(f"the version is not marked as forced in MLflow: {tag_problem}", err=True)
 
 
-def _apply(plan: Plan, home: Home, store: ModelStore, reason: str) -> Applied:
-    from datetime import datetime, timezone  # noqa: PLC0415
-
-    from ct.registry import MlflowRegistry  # noqa: PLC0415
+def _apply(plan: Plan, home: Home, store: ModelStore, asked: Asked) -> Applied:
     from ct.rollout import apply  # noqa: PLC0415
-    from ct.settings import Settings  # noqa: PLC0415
 
     try:
         return apply(
             plan,
             store,
-            MlflowRegistry(Settings.load(home).mlflow_base_url),
-            actor=_who(),
-            reason=reason,
-            clock=lambda: datetime.now(timezone.utc),
+            _registry(home),
+            actor=asked.who or user_name(),
+            reason=asked.reason,
+            clock=_now,
+            forced=asked.forced,
             timeout_s=WAIT_S,
         )
     except KeyboardInterrupt:
@@ -95,6 +126,32 @@ def _apply(plan: Plan, home: Home, store: ModelStore, reason: str) -> Applied:
                 err=True,
             )
         raise
+
+
+def _tag_forced(plan: Plan, home: Home, applied: Applied) -> str | None:
+    """Mark the forced version in MLflow; why that did not work, else None. The history has the mark in any case."""
+    from ct.errors import RegistryError  # noqa: PLC0415
+
+    version = plan.after.canary.version if plan.after.canary else plan.after.version
+    tags = {"ct.forced_by": applied.entry.actor, "ct.forced_reason": applied.entry.reason}
+    try:
+        _registry(home).tag_version(plan.name, version, tags)
+    except RegistryError as error:
+        return error.message
+    return None
+
+
+def _registry(home: Home) -> MlflowRegistry:
+    from ct.registry import MlflowRegistry  # noqa: PLC0415
+    from ct.settings import Settings  # noqa: PLC0415
+
+    return MlflowRegistry(Settings.load(home).mlflow_base_url)
+
+
+def _now() -> datetime:
+    from datetime import datetime, timezone  # noqa: PLC0415
+
+    return datetime.now(timezone.utc)
 
 
 def _print_steps(plan: Plan, *, as_json: bool) -> None:
@@ -116,6 +173,7 @@ def _summary(plan: Plan) -> dict[str, object]:
         "shadow": plan.after.shadow,
         "generation": plan.after.generation,
         "warm": list(plan.after.warm),
+        "quarantined": plan.quarantines,
     }
 
 
@@ -143,11 +201,3 @@ def _workers(plan: Plan, applied: Applied) -> str:
         return "no serving worker runs; the next one to start takes it"
     doing = "hold" if plan.change in (Change.CANARY, Change.SHADOW) else "answer with"
     return f"serving workers that {doing} it: {applied.workers}"
-
-
-def _who() -> str:
-    """The user's name for the history; in a container the user may have none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"

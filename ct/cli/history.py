@@ -88,7 +88,8 @@ def moment_of(text: str, *, now: datetime) -> datetime:
 def print_history(changes: Sequence[HistoryEntry], limit: int) -> None:
     """The newest changes as a table, newest first, and how many there are besides."""
     rows = [_row(entry) for entry in reversed(changes[-limit:])]
-    print_table("history", ("at", "change", "from", "to", "canary", "shadow", "by", "why"), rows)
+    header = ("at", "change", "from", "to", "canary", "shadow", "marks", "by", "why")
+    print_table("history", header, rows)
     if len(changes) > limit:
         click.echo(f"older changes: {len(changes) - limit}; `ct history NAME --limit {len(changes)}` shows them all")
 
@@ -105,9 +106,17 @@ def _row(entry: HistoryEntry) -> tuple[object, ...]:
         entry.version,
         split,
         entry.shadow,
+        _marks(entry),
         entry.actor,
         entry.reason,
     )
+
+
+def _marks(entry: HistoryEntry) -> str | None:
+    """That a person overruled the gate, and what a rollback put into quarantine."""
+    marks = ["forced"] if entry.forced else []
+    marks += [f"{entry.quarantined} quarantined"] if entry.quarantined is not None else []
+    return ", ".join(marks) or None
 
 
 def _shown(moment: datetime) -> str:
@@ -149,4 +158,5 @@ def _lines(
 
 
 def _told(entry: HistoryEntry) -> str:
-    return f"{_shown(entry.at)}, {entry.change.value} by {entry.actor}: {entry.reason}"
+    marks = _marks(entry)
+    return f"{_shown(entry.at)}, {entry.change.value}{f' ({marks})' if marks else ''} by {entry.actor}: {entry.reason}"

@@ -12,19 +12,28 @@ import click
 
 from ct import __version__
 from ct.cli import (
+    approve,
     daemon,
     data,
     doctor,
     events,
+    export,
+    garbage,
     history,
+    labels,
     models,
+    monitor,
+    pin,
     pipelines,
+    quarantine,
     replay,
+    reproduce,
     rollout,
     runs,
     schema,
     status,
     tokens,
+    why,
 )
 from ct.errors import CTError
 
@@ -59,8 +68,11 @@ def cli(debug: bool) -> None:  # noqa: FBT001  click passes flags so
 for command in (
     *(daemon.up, daemon.down, status.status),
     *(pipelines.sample, pipelines.deploy, pipelines.trigger, runs.runs, runs.logs, events.events),
+    *(why.why, approve.approve, approve.reject),
     *(data.data, schema.schema),
-    *(models.models, rollout.rollout, rollout.rollback, history.history, history.at, replay.replay),
+    *(models.models, rollout.rollout, rollout.rollback, quarantine.quarantine, pin.pin),
+    *(history.history, history.at, replay.replay, labels.labels, monitor.monitor),
+    *(reproduce.reproduce, export.export, garbage.gc),
     *(tokens.token, doctor.doctor),
 ):
     cli.add_command(command)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ct.cli.canary_options import parse_key, parse_share
-from ct.cli.change import carry_out, facts_of
+from ct.cli.change import Asked, carry_out, facts_of, finish_cut_short
 from ct.cli.known import model_store
 from ct.cli.output import json_option
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 DEFAULT_KEY = "header:ct-key"
 
+DEFAULT_REASON = "changed by hand"
+
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the steps and change nothing.")
+who_option = click.option("--who", metavar="NAME", help="Who changes it, for the history; by default the user.")
 
 
 @click.command()
@@ -40,7 +43,12 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Print the steps a
 )
 @click.option("--shadow", is_flag=True, help="Let it predict the same rows unseen; clients never get its answers.")
 @click.option("--end", is_flag=True, help="End the canary and the shadow.")
-@click.option("--reason", default="changed by hand", show_default=True, help="Why, for the history.")
+@click.option("--force", is_flag=True, help="Let a version serve that the gate did not approve; needs --reason.")
+@click.option(
+    "--allow-incompatible", is_flag=True, help="Let a version serve that takes features which the champion does not."
+)
+@click.option("--reason", default=DEFAULT_REASON, show_default=True, help="Why, for the history.")
+@who_option
 @dry_run_option
 @json_option
 def rollout(
@@ -51,7 +59,10 @@ def rollout(
     key: str | None,
     shadow: bool,
     end: bool,
+    force: bool,
+    allow_incompatible: bool,
     reason: str,
+    who: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -59,36 +70,52 @@ def rollout(
 
     For all requests, which ends a canary and a shadow; for a share of them with --canary; or unseen with --shadow. The share of
     a canary that is going is changed with --canary alone.
+
+    A version that the gate did not approve needs --force with a reason; history and MLflow then say so for ever. One in
+    quarantine needs `ct quarantine NAME --lift V` first.
     """
     from ct.home import Home  # noqa: PLC0415
+    from ct.rollout import admit  # noqa: PLC0415
 
     _refuse_contradictions(version=version, share=share, key=key, shadow=shadow, end=end)
+    if force and reason.strip() in ("", DEFAULT_REASON):
+        raise click.UsageError("--force overrules the gate, and needs a --reason that the history keeps.")
     began = time.monotonic()
     home = Home.from_environment()
     store = model_store(home, name)
+    if not dry_run:
+        finish_cut_short(home, store)
     plan = _plan(store, facts_of(home, store), version=version, share=share, key=key, shadow=shadow)
-    carry_out(plan, home, store, began=began, reason=reason, dry_run=dry_run, as_json=as_json)
+    forced = admit(plan, store, force=force, allow_incompatible=allow_incompatible)
+    asked = Asked(began=began, reason=reason, who=who, forced=forced, dry_run=dry_run, as_json=as_json)
+    carry_out(plan, home, store, asked)
 
 
 @click.command()
 @click.argument("name")
 @click.option("--to", type=click.IntRange(min=1), help="The version to go to; by default what served before.")
-@click.option("--reason", default="rolled back by hand", show_default=True, help="Why, for the history.")
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Why, for history and quarantine.")
+@click.option("--keep", is_flag=True, help="Do not quarantine the version that served: a drill.")
+@who_option
 @dry_run_option
 @json_option
-def rollback(*, name: str, to: int | None, reason: str, dry_run: bool, as_json: bool) -> None:
-    """Let an earlier version of NAME serve, now. Ends a canary and a shadow too.
+def rollback(
+    *, name: str, to: int | None, reason: str, keep: bool, who: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Let an earlier version of NAME serve, now, and quarantine the one that served. Ends a canary and a shadow too.
 
+    What is in quarantine cannot serve again, nor can a retrain on the same inputs, until `ct quarantine NAME --lift V`.
     Asks nothing, and works with Airflow, MLflow and the daemon down.
     """
     from ct.home import Home  # noqa: PLC0415
-    from ct.rollout import plan_rollback  # noqa: PLC0415
+    from ct.rollout import admit, plan_rollback  # noqa: PLC0415
 
     began = time.monotonic()
     home = Home.from_environment()
     store = model_store(home, name)
-    plan = plan_rollback(name, to, **facts_of(home, store))
-    carry_out(plan, home, store, began=began, reason=reason, dry_run=dry_run, as_json=as_json)
+    plan = plan_rollback(name, to, quarantine=not keep, **facts_of(home, store))
+    admit(plan, store)
+    carry_out(plan, home, store, Asked(began=began, reason=reason, who=who, dry_run=dry_run, as_json=as_json))
 
 
 def _refuse_contradictions(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ct.airflow.api import AirflowApi, TaskInstance
     from ct.home import Home
     from ct.triggers.records import RunRecord
+    from ct.verdict_page.record import Question
 
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 FOLLOW_POLL_S = 1.0
@@ -38,7 +39,7 @@ def runs(pipeline: str | None, limit: int, as_json: bool) -> None:  # noqa: FBT0
     if pipeline is not None and not found:
         deployed_spec(home, pipeline)  # a name that is not deployed is more likely a typo than a pipeline without runs
     if as_json:
-        print_json([run.model_dump(mode="json") for run in found])
+        print_json([{**run.model_dump(mode="json"), "waits_for_person": waits_json(home, run)} for run in found])
     elif not found:
         click.echo(f"no runs yet; drop a span into {home.landing / (pipeline or '<pipeline>')} or use `ct trigger`")
     else:
@@ -53,7 +54,33 @@ def _row(home: Home, run: RunRecord) -> tuple[object, ...]:
     spans = ", ".join(run.spans) or "none new"
     validation = validation_of(home, run.run_id)
     warned = f" ({len(validation.warnings)} data warnings)" if validation and validation.warnings else ""
-    return run.run_id, ago(run.started_at), seconds, spans, run.status.value, run.version, run.message + warned
+    question = waits_for_person(home, run)
+    status = run.status.value if question is None else "waiting"
+    message = run.message if question is None else waiting_line(run.pipeline, question)
+    return run.run_id, ago(run.started_at), seconds, spans, status, run.version, message + warned
+
+
+def waits_for_person(home: Home, run: RunRecord) -> Question | None:
+    """The question that a run waits with; None when it does not, or has ended."""
+    from ct.triggers.records import RunStatus  # noqa: PLC0415
+    from ct.verdict_page.record import open_question  # noqa: PLC0415
+
+    return open_question(home, run.run_id) if run.status is RunStatus.RUNNING else None
+
+
+def waits_json(home: Home, run: RunRecord) -> dict[str, Any] | None:
+    """The same for scripts."""
+    question = waits_for_person(home, run)
+    return None if question is None else question.model_dump(mode="json")
+
+
+def waiting_line(pipeline: str, question: Question) -> str:
+    """Since when a run waits, what answers it, and what happens if nobody does."""
+    default = "approved" if question.approves_by_default else "rejected"
+    return (
+        f"waits for a person, asked {ago(question.asked_at)}: `ct approve {pipeline}` or `ct reject {pipeline}`; "
+        f"{default} at {question.until.astimezone():%Y-%m-%d %H:%M} if nobody answers"
+    )
 
 
 @click.command()

@@ -8,6 +8,7 @@ import click
 
 from ct.cli.models import beside_lines
 from ct.cli.output import ago, json_option, print_json, print_table
+from ct.cli.runs import waiting_line, waits_for_person
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ct.daemon.status import Status
     from ct.home import Home
     from ct.triggers.records import EventRecord, RunRecord, SpanRecord
+    from ct.verdict_page.record import Question
 
 SHOWN_AT_MOST = 5
 
@@ -80,6 +82,7 @@ class PipelineStatus:
         self.since = began.at if began else None
         self.workers: tuple[WorkerState, ...] = store.live_workers()
         self.last_run: RunRecord | None = next(iter(ledger.runs(name, limit=1)), None)
+        self.question: Question | None = waits_for_person(home, self.last_run) if self.last_run else None
         self.spans: tuple[SpanRecord, ...] = ledger.spans(name)
         self.unsettled: tuple[EventRecord, ...] = ledger.unsettled(name)
         self.quarantine: dict[str, Path] = {path.stem: path for path in sorted(home.quarantine(name).glob("*.jsonl"))}
@@ -95,6 +98,7 @@ class PipelineStatus:
             "shadow": self.desired.shadow if self.desired else None,
             "workers": [worker.model_dump(mode="json") for worker in self.workers],
             "last_run": self.last_run.model_dump(mode="json") if self.last_run else None,
+            "waits_for_person": self.question.model_dump(mode="json") if self.question else None,
             "spans": [record.model_dump(mode="json") for record in self.spans],
             "quarantine": [str(path) for path in self.quarantine.values()],
             "quarantined_rows": {span: _lines_of(path) for span, path in self.quarantine.items()},
@@ -147,6 +151,8 @@ class PipelineStatus:
         if run is None:
             return f"no runs yet; drop a span into {self.landing}, or use `ct trigger {self.name}`"
         when = f"began {ago(run.started_at)}" if run.finished_at is None else ago(run.finished_at)
+        if self.question is not None:
+            return f"run {run.run_id}, which began {ago(run.started_at)}, {waiting_line(self.name, self.question)}"
         version = f" as version {run.version}" if run.version else ""
         return f"last run {run.run_id}: {run.status.value}{version}, {when}{': ' if run.message else ''}{run.message}"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ct.airflow.environment import airflow_commands
 from ct.planes import Plane, environment
+from ct.serving_command import serving_command, serving_environment
 from ct.worker.environment import training_environment
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ AIRFLOW_PARTS = {
     "triggerer": "triggerer",
 }
 """Component -> what Airflow's health report calls it; the API server is asked for itself."""
-TLS_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""For TLS 1.2; BentoML's own choice leaves CBC with SHA-1 only. TLS 1.3 has good ones only."""
 STOP_SERVING_S = 30
 """BentoML gives its workers as long to answer what is in flight."""
 MIGRATION_LOCK = "airflow-migration.lock"
@@ -90,6 +89,7 @@ def programs(home: Home, settings: Settings, airflow_env: Mapping[str, str]) -> 
         *mlflow,
         _worker(home, settings),
         _serving(home, settings),
+        _monitor(home),
         _sentinel(home),
     )
 
@@ -155,29 +155,27 @@ def _worker(home: Home, settings: Settings) -> Program:
 
 
 def _serving(home: Home, settings: Settings) -> Program:
-    certificate, key = settings.serving_tls_certificate, settings.serving_tls_key
-    tls = ("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key), "--ssl-ciphers", TLS_CIPHERS)
     host = ANY_HOST.get(settings.host, settings.host)
     return Program(
         name="serving",
-        command=(
-            *(_python(Plane.SERVING), "-m", "bentoml", "serve", "serving.service:Serving"),
-            *("--host", settings.host, "--port", str(settings.serving_port)),
-            *(tls if certificate and key else ()),
-        ),
-        check=HttpCheck(host, settings.serving_port, "/livez", tls_certificate=certificate),
+        command=serving_command(settings),
+        check=HttpCheck(host, settings.serving_port, "/livez", tls_certificate=settings.serving_tls_certificate),
         cwd=home.run,
         log=home.logs / "serving.log",
         stop_wait_s=STOP_SERVING_S,
-        env={
-            **NO_TRACKING,
-            "CT_HOME": str(home.root),
-            # The workers' numbers meet here; in BentoML's own folder they would meet those of every other service of this user.
-            "BENTOML_HOME": str(home.run / "bentoml"),
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            "CUDA_VISIBLE_DEVICES": "",
-        },
+        env={**NO_TRACKING, **serving_environment(home)},
         address=settings.serving_base_url,
+    )
+
+
+def _monitor(home: Home) -> Program:
+    return Program(
+        name="monitor",
+        command=(sys.executable, "-m", "ct.monitor"),
+        check=RunningCheck(),
+        cwd=home.run,
+        log=home.logs / "monitor.log",
+        env={**NO_TRACKING, "CT_HOME": str(home.root)},
     )
 
 

@@ -1,117 +1,178 @@
-"""The policy: a pure function from metrics to a verdict that says every number it rests on."""
+"""The policy: a pure function from scored rows to a verdict that says every number it rests on."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ct.contracts import Check, CheckOutcome, Outcome, Verdict
+from ct.gate.checks import bound_check, comparison_check, gap_check, is_comparison, size_check, threshold_check
+from ct.gate.intervals import Resampling, measure
+from ct.gate.reason import reason_of
+from ct.gate.scores import OVERALL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from ct.config import GateConfig
-
-    Metrics = Mapping[str, Mapping[str, float]]
-
-OVERALL = "overall"
+    from ct.gate.measured import Measured
+    from ct.gate.scores import Scores
+    from ct.gate_config import GateConfig
 
 
 def judge(
     *,
     config: GateConfig,
-    candidate: Metrics,
-    champion: Metrics | None,
+    scores: Scores,
     champion_version: int | None,
     span: str,
-    rows: int,
     holdout: bool,
+    seed: int,
+    others: Mapping[str, Measured] | None = None,
+    model_mb: float | None = None,
+    champion_mb: float | None = None,
+    no_comparison: str | None = None,
+    judged_sha256: Sequence[str] = (),
+    trained_sha256: Sequence[str] = (),
+    further: Sequence[Check] = (),
 ) -> Verdict:
-    """Decide whether a candidate is approved.
+    """Decide whether a candidate is approved, refused, or whether the data cannot tell.
 
-    It is, when its overall metric reaches the threshold and exceeds the champion's by more than `min_improvement` on the
-    same rows. Slices are recorded, they do not block. A metric without a value (a slice with one class has no AUC) fails
-    an overall check and is recorded as it is on a slice.
+    It is approved when every blocking check passes, refused when one fails, and inconclusive otherwise. All checks must
+    hold, so a candidate that should not pass one of them passes all with no greater chance than that one: several checks
+    need no correction. Slices do, because any of them may refuse: each is compared at alpha over their number.
+
+    The same rows, settings and seed give the same verdict.
 
     Args:
         config: the gate block of pipeline.yaml.
-        candidate: slice -> metric -> value; `overall`, and `feature=value` for each slice.
-        champion: the same of the version that serves, on the same rows; None when nothing serves.
-        champion_version: that version.
-        span: name of the span that the rows are from.
-        rows: how many.
+        scores: the rows that neither model has learnt from, with what both say of them.
+        champion_version: the version that serves; None when nothing does.
+        span: name of the span that the rows are from; several joined by `+`.
         holdout: whether they are the held-out days of an only span.
+        seed: of the bootstrap.
+        others: metrics of `evaluate.metrics`, as TFMA measured them.
+        model_mb: size of the candidate's SavedModel.
+        champion_mb: the same of the champion's.
+        no_comparison: why the two cannot be compared fairly, where they cannot. Then comparisons are recorded as
+            inconclusive, whatever they say.
+        judged_sha256: hashes of the spans that the rows are from.
+        trained_sha256: hashes of the spans that the candidate learnt from.
+        further: checks that others made.
     """
-    checks = [_reaches_threshold(config, candidate)]
-    if champion is not None:
-        checks.append(_beats_champion(config, candidate, champion, OVERALL, blocking=True))
-        slices = [name for name in candidate if name != OVERALL and name in champion]
-        checks.extend(_beats_champion(config, candidate, champion, name, blocking=False) for name in slices)
-    failed = [check for check in checks if check.blocking and check.outcome is CheckOutcome.FAIL]
+    measuring = _Measuring(Resampling(config.replicates, seed), others or {})
+    checks = list(_checks(config, scores, measuring, compare=champion_version is not None))
+    if config.guards.model_mb is not None and model_mb is not None:
+        checks.append(size_check(model_mb, champion_mb, config.guards.model_mb))
+    checks.extend(further)
+    if no_comparison is not None:
+        checks = [_set_aside(check) for check in checks]
+    outcome = _outcome(checks)
     return Verdict(
-        outcome=Outcome.REFUSED if failed else Outcome.APPROVED,
-        reason=_refusal(failed, champion_version) if failed else _approval(checks, champion_version),
+        outcome=outcome,
+        reason=reason_of(checks, champion_version, no_comparison),
         checks=tuple(checks),
         champion_version=champion_version,
         span=span,
-        rows=rows,
+        rows=scores.rows,
         holdout=holdout,
+        alpha=config.alpha,
+        judged_sha256=tuple(judged_sha256),
+        trained_sha256=tuple(trained_sha256),
+        seed=seed,
     )
 
 
-def _reaches_threshold(config: GateConfig, candidate: Metrics) -> Check:
-    value = _defined(candidate, OVERALL, config.metric)
+def level_of(config: GateConfig) -> float:
+    """Confidence level of an overall comparison.
+
+    With `inconclusive: wait` the same rows are looked at up to `wait_spans` times, so each look gets its part of alpha.
+    """
+    return 1 - _alpha_a_look(config)
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """How a metric is measured: TFMA's were, the gate's own are."""
+
+    resampling: Resampling
+    others: Mapping[str, Measured]
+
+    def measure(self, metric: str, rows: Scores, level: float, *, relative: bool = False) -> Measured:
+        if metric in self.others:
+            return self.others[metric].as_share() if relative else self.others[metric]
+        return measure(metric, rows, level, self.resampling, relative=relative)
+
+
+def _checks(config: GateConfig, scores: Scores, measuring: _Measuring, *, compare: bool) -> Iterator[Check]:
+    level = level_of(config)
+    overall = measuring.measure(config.metric, scores, level, relative=config.relative)
+    yield threshold_check(config.metric, overall, config.threshold)
+    if not np.isfinite(scores.candidate).all():
+        yield _not_finite(scores)
+    if compare:
+        yield comparison_check(config.metric, overall, config.min_improvement, relative=config.relative)
+    for rule in config.checks:
+        found = measuring.measure(rule.metric, scores, level, relative=rule.relative)
+        if rule.at_least is not None:
+            yield bound_check(rule.metric, found, rule.at_least, at_most=False)
+        if rule.at_most is not None:
+            yield bound_check(rule.metric, found, rule.at_most, at_most=True)
+        if rule.min_improvement is not None and compare:
+            yield comparison_check(rule.metric, found, rule.min_improvement, relative=rule.relative)
+    slices = {name: rows for feature in scores.slices for name, rows in scores.by_slice(feature).items()}
+    if compare:
+        yield from _slice_checks(config, slices, measuring)
+    for fairness in config.fairness:
+        values = {name: rows for name, rows in slices.items() if name.startswith(f"{fairness.feature}=")}
+        large = _large(config, values)
+        corrected = 1 - _alpha_a_look(config) / max(1, len(large))
+        yield gap_check(
+            fairness, {name: measuring.measure(fairness.metric, rows, corrected) for name, rows in large.items()}
+        )
+
+
+def _slice_checks(config: GateConfig, slices: Mapping[str, Scores], measuring: _Measuring) -> Iterator[Check]:
+    """A slice has a say only when it is large enough, and only by being surely worse."""
+    large = _large(config, slices)
+    level = 1 - _alpha_a_look(config) / max(1, len(large))
+    for name, rows in slices.items():
+        found = measuring.measure(config.metric, rows, level)
+        check = comparison_check(config.metric, found, -config.slices.max_drop, where=name)
+        blocks = name in large and check.outcome is CheckOutcome.FAIL
+        yield check.model_copy(update={"blocking": blocks})
+
+
+def _large(config: GateConfig, slices: Mapping[str, Scores]) -> dict[str, Scores]:
+    return {name: rows for name, rows in slices.items() if rows.rows >= config.slices.min_rows}
+
+
+def _alpha_a_look(config: GateConfig) -> float:
+    return config.alpha / config.wait_spans if config.inconclusive == "wait" else config.alpha
+
+
+def _not_finite(scores: Scores) -> Check:
+    finite = float(np.isfinite(scores.candidate).mean())
     return Check(
-        name=f"{config.metric} at least {config.threshold:g}",
-        metric=config.metric,
-        value=value,
-        threshold=config.threshold,
-        outcome=_outcome(value is not None and value >= config.threshold),
+        name="every prediction is a finite number",
+        metric="finite",
+        value=finite,
+        threshold=1.0,
+        outcome=CheckOutcome.FAIL,
+        rows=scores.rows,
     )
 
 
-def _beats_champion(config: GateConfig, candidate: Metrics, champion: Metrics, name: str, *, blocking: bool) -> Check:
-    value, baseline = _defined(candidate, name, config.metric), _defined(champion, name, config.metric)
-    margin = config.min_improvement
-    wording = (
-        f"above the champion's by more than {margin:g}" if margin >= 0 else f"not below the champion's by {-margin:g}"
-    )
-    return Check(
-        name=f"{config.metric} {wording}",
-        metric=config.metric,
-        slice=name,
-        value=value,
-        baseline=baseline,
-        threshold=margin,
-        outcome=_outcome(value is not None and baseline is not None and value - baseline > margin),
-        blocking=blocking,
-    )
+def _set_aside(check: Check) -> Check:
+    """A comparison that is not fair decides nothing, and what it would say stays on record."""
+    if not is_comparison(check):
+        return check
+    return check.model_copy(update={"outcome": CheckOutcome.INCONCLUSIVE, "blocking": check.slice == OVERALL})
 
 
-def _outcome(passed: bool) -> CheckOutcome:  # noqa: FBT001  the one thing it maps
-    return CheckOutcome.PASS if passed else CheckOutcome.FAIL
-
-
-def _defined(metrics: Metrics, name: str, metric: str) -> float | None:
-    value = metrics.get(name, {}).get(metric)
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _approval(checks: list[Check], champion_version: int | None) -> str:
-    first = checks[0]
-    if champion_version is None:
-        return f"{first.metric} {first.value:.4f} reaches {first.threshold:g}; nothing serves yet to compare with"
-    against = checks[1]
-    passed = f"{first.metric} {first.value:.4f} passes `{first.name}` and `{against.name}`"
-    return f"{passed} (version {champion_version}: {against.baseline:.4f})"
-
-
-def _refusal(failed: list[Check], champion_version: int | None) -> str:
-    return "; ".join(_failure(check, champion_version) for check in failed)
-
-
-def _failure(check: Check, champion_version: int | None) -> str:
-    if check.value is None:
-        return f"{check.metric} has no value on these rows, so nothing can be said"
-    against = "" if check.baseline is None else f" (version {champion_version}: {check.baseline:.4f})"
-    return f"{check.metric} {check.value:.4f} fails the check `{check.name}`{against}"
+def _outcome(checks: Sequence[Check]) -> Outcome:
+    found = {check.outcome for check in checks if check.blocking}
+    if CheckOutcome.FAIL in found:
+        return Outcome.REFUSED
+    return Outcome.INCONCLUSIVE if CheckOutcome.INCONCLUSIVE in found else Outcome.APPROVED

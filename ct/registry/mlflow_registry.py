@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ct.errors import RegistryError
 
@@ -21,7 +21,9 @@ CHAMPION_ALIAS = "champion"
 RUN_TAG = "ct.run_id"
 METRICS_A_BATCH = 1000
 """MLflow's own limit for one log_batch call."""
-ALIAS_TIMEOUT_S = 5.0
+POST_TIMEOUT_S = 5.0
+TAG_CHARACTERS = 5000
+"""The longest tag that every store of MLflow takes."""
 REQUEST_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 """MLflow's defaults keep a caller waiting for minutes when the server is down."""
 
@@ -48,7 +50,7 @@ class MlflowRegistry:
         self._connected: MlflowClient | None = None
 
     def begin_run(self, request: RunRequest, spec: DeployedSpec) -> str:
-        """Begin the MLflow run of a ct run, in the experiment named like the pipeline.
+        """Begin the MLflow run of a ct run, in the experiment named like the pipeline. Asking again returns the same.
 
         Returns:
             MLflow's run id.
@@ -59,6 +61,9 @@ class MlflowRegistry:
         with self._speaking("begin a run") as client:
             found = client.get_experiment_by_name(request.pipeline)
             experiment = found.experiment_id if found else client.create_experiment(request.pipeline)
+            known = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{request.run_id}'", max_results=1)
+            if known:
+                return str(known[0].info.run_id)
             run = client.create_run(experiment, run_name=request.run_id, tags=_tags(request, spec))
             return str(run.info.run_id)
 
@@ -101,15 +106,15 @@ class MlflowRegistry:
         with self._speaking("finish a run") as client:
             client.set_terminated(run_id, "FINISHED")
 
-    def fail_run(self, run_id: str, reason: str) -> None:
-        """End a run as failed, with the reason as a tag.
+    def fail_run(self, run_id: str, reason: str, *, status: Literal["FAILED", "KILLED"] = "FAILED") -> None:
+        """End a run as failed, or as ended early because there was nothing to train on, with the reason as a tag.
 
         Raises:
             RegistryError: the server refused or did not answer.
         """
         with self._speaking("mark a run as failed") as client:
             client.set_tag(run_id, "ct.failure", reason)
-            client.set_terminated(run_id, "FAILED")
+            client.set_terminated(run_id, status)
 
     def register(self, name: str, mlflow_run_id: str, artifact_path: str, *, description: str) -> RegisteredVersion:
         """Register a run's model as the next version. A run has one version: asking again returns the same.
@@ -139,18 +144,18 @@ class MlflowRegistry:
         Raises:
             RegistryError: the server refused or did not answer.
         """
-        import requests  # noqa: PLC0415
+        alias = {"name": name, "alias": CHAMPION_ALIAS, "version": str(version)}
+        self._post("registered-models/alias", alias, f"point the alias {CHAMPION_ALIAS} of {name} at version {version}")
 
-        # MLflow's REST API itself: importing its client takes seconds, and a rollback at night should not.
-        try:
-            answer = requests.post(
-                f"{self._url}/api/2.0/mlflow/registered-models/alias",
-                json={"name": name, "alias": CHAMPION_ALIAS, "version": str(version)},
-                timeout=ALIAS_TIMEOUT_S,
-            )
-            answer.raise_for_status()
-        except requests.RequestException as error:
-            raise self._error(f"point the alias {CHAMPION_ALIAS} of {name} at version {version}", error) from error
+    def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Add tags to a version, or replace them.
+
+        Raises:
+            RegistryError: the server refused or did not answer.
+        """
+        for key, value in tags.items():
+            tag = {"name": name, "version": str(version), "key": key, "value": value[:TAG_CHARACTERS]}
+            self._post("model-versions/set-tag", tag, f"tag version {version} of {name} with {key}")
 
     def versions(self, name: str) -> tuple[RegisteredVersion, ...]:
         """All versions of a model, in numeric order; empty for a model that is not registered.
@@ -172,6 +177,16 @@ class MlflowRegistry:
             for v in client.search_model_versions(f"name = '{name}'")
         ]
         return tuple(sorted(found, key=lambda version: version.version))
+
+    def _post(self, what: str, body: Mapping[str, str], purpose: str) -> None:
+        """A call of MLflow's REST API itself: importing its client takes seconds, and a rollback at night should not."""
+        import requests  # noqa: PLC0415
+
+        try:
+            answer = requests.post(f"{self._url}/api/2.0/mlflow/{what}", json=body, timeout=POST_TIMEOUT_S)
+            answer.raise_for_status()
+        except requests.RequestException as error:
+            raise self._error(purpose, error) from error
 
     @contextmanager
     def _speaking(self, purpose: str) -> Iterator[MlflowClient]:

@@ -1,9 +1,14 @@
 """What serves: the model store on disk, and the plans that change it."""
 
-from ct.rollout.apply import Aliases, Applied, apply
+from ct.rollout.admission import admit, incompatible_features
+from ct.rollout.apply import apply
 from ct.rollout.beside import check_features, check_key
+from ct.rollout.execution import Aliases, Applied
 from ct.rollout.history import served_at, serving_since
+from ct.rollout.pins import pin, unpin
 from ct.rollout.plan import Facts, kept, plan_canary, plan_end, plan_rollback, plan_rollout, plan_shadow
+from ct.rollout.quarantine import lift_quarantine, quarantine_check, quarantined
+from ct.rollout.resume import Resumed, resume
 from ct.rollout.steps import Plan, canary_text, percent, shadow_text
 from ct.rollout.store import ModelStore, tree_sha256
 from ct.rollout.waiting import LaggingError, OvertakenError, RefusedError
@@ -18,20 +23,29 @@ __all__ = [
     "OvertakenError",
     "Plan",
     "RefusedError",
+    "Resumed",
+    "admit",
     "announce_worker",
     "apply",
     "canary_text",
     "check_features",
     "check_key",
+    "incompatible_features",
     "kept",
+    "lift_quarantine",
     "percent",
+    "pin",
     "plan_canary",
     "plan_end",
     "plan_rollback",
     "plan_rollout",
     "plan_shadow",
+    "quarantine_check",
+    "quarantined",
+    "resume",
     "served_at",
     "serving_since",
     "shadow_text",
     "tree_sha256",
+    "unpin",
 ]

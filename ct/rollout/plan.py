@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, TypedDict
 
 from ct.contracts import Change, DesiredState
 from ct.errors import RolloutError
-from ct.rollout.history import served_stack
-from ct.rollout.steps import AwaitWorkers, Desire, Plan, PointChampion, Remember, canary_text
+from ct.rollout.history import BESIDE, served_stack
+from ct.rollout.steps import AwaitWorkers, Desire, Plan, PointChampion, Quarantine, Remember, canary_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from typing import Unpack
 
     from ct.contracts import Canary, HistoryEntry
+    from ct.rollout.journal import Journal
+    from ct.rollout.steps import Step
 
 
 class Facts(TypedDict):
@@ -27,6 +29,8 @@ class Facts(TypedDict):
     """The versions whose files are there."""
     keep: int
     """How many versions stay loaded, the serving one included; canary and shadow come on top."""
+    quarantined: Collection[int]
+    """The versions that must not serve."""
 
 
 def plan_rollout(name: str, version: int, *, reached: int = 0, **facts: Unpack[Facts]) -> Plan:
@@ -40,7 +44,7 @@ def plan_rollout(name: str, version: int, *, reached: int = 0, **facts: Unpack[F
         facts: what is now.
 
     Raises:
-        RolloutError: the version serves already, or its files are not there.
+        RolloutError: the version serves already, is in quarantine, or its files are not there.
     """
     desired = facts["desired"]
     if desired is not None and desired.version == version:
@@ -48,20 +52,26 @@ def plan_rollout(name: str, version: int, *, reached: int = 0, **facts: Unpack[F
     return _plan_champion(name, Change.ROLLOUT, version, facts, reached=reached)
 
 
-def plan_rollback(name: str, to: int | None, **facts: Unpack[Facts]) -> Plan:
+def plan_rollback(name: str, to: int | None, *, quarantine: bool = True, **facts: Unpack[Facts]) -> Plan:
     """Let an earlier version answer every request: the one before the current one, or `to`. Canary and shadow end.
 
-    'Before' is what served before, not the next smaller number: after rollouts 1, 2, 3 and a rollback to 2, the next
-    rollback goes to 1, and version 3 is reached with `to=3`.
+    'Before' is what served before, not the next smaller number, and versions in quarantine are passed over: after rollouts 1,
+    2, 3 and a rollback to 2, the next rollback goes to 1.
+
+    Args:
+        name: the model.
+        to: the version to go to; by default what served before.
+        quarantine: whether the version that serves now must not come back; False for a drill.
+        facts: what is now.
 
     Raises:
-        RolloutError: nothing serves, there is no earlier version, or `to` serves already or has no files.
+        RolloutError: nothing serves, there is no earlier version, or `to` serves already, is in quarantine or has no files.
     """
     desired = facts["desired"]
     if desired is None:
         raise RolloutError(f'Cannot roll back "{name}": nothing serves yet. See `ct models {name}`.', name=name)
     if to is None:
-        earlier = served_stack(facts["history"])[:-1]
+        earlier = [version for version in served_stack(facts["history"])[:-1] if version not in facts["quarantined"]]
         if not earlier:
             raise RolloutError(
                 f'Cannot roll back "{name}": no version served before version {desired.version}, which is still serving. '
@@ -72,27 +82,30 @@ def plan_rollback(name: str, to: int | None, **facts: Unpack[Facts]) -> Plan:
         to = earlier[-1]
     if to == desired.version:
         raise _serving_already(desired)
-    return _plan_champion(name, Change.ROLLBACK, to, facts)
+    return _plan_champion(name, Change.ROLLBACK, to, facts, quarantine=desired.version if quarantine else None)
 
 
 def plan_canary(name: str, canary: Canary, **facts: Unpack[Facts]) -> Plan:
     """Let a version answer a share of the requests, or change that share. The champion and a shadow stay as they are.
 
     Raises:
-        RolloutError: nothing serves, the version is the champion or has no files, or exactly this canary is going already.
+        RolloutError: nothing serves, the version is the champion, in quarantine or without files, or exactly this canary is
+            going already.
     """
     champion = _champion(name, Change.CANARY, canary.version, facts)
+    if canary.version in facts["quarantined"]:
+        raise _in_quarantine(name, canary.version, champion)
     if champion.canary == canary:
         raise RolloutError(
             f'The canary of "{name}" is as asked already: {canary_text(canary)}. Nothing was changed.',
             name=name,
             version=canary.version,
         )
-    return _plan_beside(Change.CANARY, champion, canary, champion.shadow, awaited=canary.version, facts=facts)
+    return _plan_beside(Change.CANARY, champion, canary, champion.shadow, facts=facts)
 
 
 def plan_shadow(name: str, version: int, **facts: Unpack[Facts]) -> Plan:
-    """Let a version predict the same rows unseen. The champion and a canary stay as they are.
+    """Let a version predict the same rows unseen, one in quarantine too. The champion and a canary stay as they are.
 
     Raises:
         RolloutError: nothing serves, the version is the champion or has no files, or it is the shadow already.
@@ -102,7 +115,7 @@ def plan_shadow(name: str, version: int, **facts: Unpack[Facts]) -> Plan:
         raise RolloutError(
             f'Version {version} is the shadow of "{name}" already. Nothing was changed.', name=name, version=version
         )
-    return _plan_beside(Change.SHADOW, champion, champion.canary, version, awaited=version, facts=facts)
+    return _plan_beside(Change.SHADOW, champion, champion.canary, version, facts=facts)
 
 
 def plan_end(name: str, **facts: Unpack[Facts]) -> Plan:
@@ -118,7 +131,7 @@ def plan_end(name: str, **facts: Unpack[Facts]) -> Plan:
             f'There is no canary or shadow of "{name}" to end. {serving}. Nothing was changed. See `ct models {name}`.',
             name=name,
         )
-    return _plan_beside(Change.END, desired, None, None, awaited=desired.version, facts=facts)
+    return _plan_beside(Change.END, desired, None, None, facts=facts)
 
 
 def kept(desired: DesiredState) -> int:
@@ -135,8 +148,33 @@ def plan_revert(failed: Plan) -> Plan:
     return Plan(failed.name, Change.REVERT, failed.after, after, (Desire(after), Remember(Change.REVERT)))
 
 
-def _plan_champion(name: str, change: Change, version: int, facts: Facts, *, reached: int = 0) -> Plan:
+def plan_of(journal: Journal) -> Plan:
+    """The plan that a journal is of."""
+    after, entry = journal.after, journal.entry
+    return Plan(after.name, entry.change, journal.before, after, _steps(entry.change, after, entry.quarantined))
+
+
+def _steps(change: Change, after: DesiredState, quarantined: int | None = None) -> tuple[Step, ...]:
+    """Everything that a change consists of, in order. The alias is right already when only canary or shadow change."""
+    awaited, part = after.version, "champion"
+    if change is Change.CANARY and after.canary is not None:
+        awaited, part = after.canary.version, "canary"
+    if change is Change.SHADOW and after.shadow is not None:
+        awaited, part = after.shadow, "shadow"
+    steps: list[Step] = [Desire(after), AwaitWorkers(after.generation, awaited, part), Remember(change)]
+    if quarantined is not None:
+        steps.append(Quarantine(quarantined))
+    if change not in BESIDE:
+        steps.append(PointChampion(after.version))
+    return tuple(steps)
+
+
+def _plan_champion(
+    name: str, change: Change, version: int, facts: Facts, *, reached: int = 0, quarantine: int | None = None
+) -> Plan:
     desired = facts["desired"]
+    if version in facts["quarantined"]:
+        raise _in_quarantine(name, version, desired)
     if version not in facts["versions"]:
         raise _files_missing(name, f'let version {version} of "{name}" serve', version, desired)
     newest = max(desired.generation if desired else reached, *(entry.generation for entry in facts["history"][-1:]), 0)
@@ -145,16 +183,15 @@ def _plan_champion(name: str, change: Change, version: int, facts: Facts, *, rea
         generation=newest + 1,
         version=version,
         previous=desired.version if desired else None,
-        warm=_warm((version,), facts),
+        warm=_warm((version,), facts, leave_out=quarantine),
     )
-    steps = (Desire(state), AwaitWorkers(state.generation, version), Remember(change), PointChampion(version))
-    return Plan(name, change, desired, state, steps)
+    return Plan(name, change, desired, state, _steps(change, state, quarantine))
 
 
 def _plan_beside(
-    change: Change, champion: DesiredState, canary: Canary | None, shadow: int | None, *, awaited: int, facts: Facts
+    change: Change, champion: DesiredState, canary: Canary | None, shadow: int | None, *, facts: Facts
 ) -> Plan:
-    """Change what goes beside the champion, whose alias in the registry is right already."""
+    """Change what goes beside the champion."""
     beside = (canary.version if canary else None, shadow)
     state = champion.model_copy(
         update={
@@ -164,16 +201,17 @@ def _plan_beside(
             "warm": _warm((champion.version, *(version for version in beside if version is not None)), facts),
         }
     )
-    part = "champion" if change is Change.END else change.value
-    steps = (Desire(state), AwaitWorkers(state.generation, awaited, part), Remember(change))
-    return Plan(state.name, change, champion, state, steps)
+    return Plan(state.name, change, champion, state, _steps(change, state))
 
 
-def _warm(needed: tuple[int, ...], facts: Facts) -> tuple[int, ...]:
-    """The versions that requests need now, the champion first, and then the newest champions before it."""
+def _warm(needed: tuple[int, ...], facts: Facts, *, leave_out: int | None = None) -> tuple[int, ...]:
+    """The versions that requests need now, the champion first, and then the newest champions before it that may come back."""
     first = tuple(dict.fromkeys(needed))
     served = [entry.version for entry in reversed(facts["history"])]
-    earlier = [version for version in dict.fromkeys(served) if version in facts["versions"] and version not in first]
+    not_these = {*first, *facts["quarantined"], leave_out}
+    earlier = [
+        version for version in dict.fromkeys(served) if version in facts["versions"] and version not in not_these
+    ]
     return (*first, *earlier[: facts["keep"] - 1])
 
 
@@ -206,6 +244,17 @@ def _serving_already(desired: DesiredState) -> RolloutError:
         f'Version {desired.version} of "{desired.name}" is serving already. Nothing was changed.{hint}',
         name=desired.name,
         serving=desired.version,
+    )
+
+
+def _in_quarantine(name: str, version: int, desired: DesiredState | None) -> RolloutError:
+    serving = f"Version {desired.version} is still serving" if desired else "Nothing serves yet"
+    return RolloutError(
+        f'Version {version} of "{name}" is in quarantine and must not serve. Nothing was changed. {serving}. '
+        f'`ct quarantine {name}` says why; `ct quarantine {name} --lift {version} --reason "..."` lifts it.',
+        name=name,
+        version=version,
+        serving=desired.version if desired else None,
     )
 
 

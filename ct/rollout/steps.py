@@ -50,6 +50,16 @@ class Remember:
 
 
 @dataclass(frozen=True)
+class Quarantine:
+    """Put the version that served before into quarantine."""
+
+    version: int
+
+    def __str__(self) -> str:
+        return f"quarantine version {self.version}, so that neither it nor a retrain on the same inputs serves again"
+
+
+@dataclass(frozen=True)
 class PointChampion:
     """Move the registry's alias `champion`."""
 
@@ -59,7 +69,7 @@ class PointChampion:
         return f"point the alias `champion` at version {self.version}"
 
 
-Step = Desire | AwaitWorkers | Remember | PointChampion
+Step = Desire | AwaitWorkers | Remember | Quarantine | PointChampion
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,11 @@ class Plan:
     before: DesiredState | None
     after: DesiredState
     steps: tuple[Step, ...]
+
+    @property
+    def quarantines(self) -> int | None:
+        """The version that the plan puts into quarantine."""
+        return next((step.version for step in self.steps if isinstance(step, Quarantine)), None)
 
 
 def canary_text(canary: Canary, ending: str = "s") -> str:

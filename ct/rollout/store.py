@@ -16,15 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ct.contracts import DesiredState, VersionManifest
+from ct.contracts import Change, DesiredState, QuarantineRecord, VersionManifest
 from ct.errors import RolloutError, UnknownVersionError
 from ct.home import write_atomically
+from ct.rollout.alias_file import AliasFile
 from ct.rollout.history_file import HistoryFile
+from ct.rollout.journal import JournalFile
+from ct.rollout.pins import PinsFile
+from ct.rollout.quarantine import QuarantineFile
 from ct.rollout.workers import live_workers, report_worker
 
 if TYPE_CHECKING:
-    from ct.contracts import HistoryEntry, WorkerState
+    from ct.contracts import HistoryEntry, Lift, WorkerState
     from ct.home import Home
+    from ct.rollout.journal import Journal
     from ct.rollout.plan import Facts
 
 CHUNK_BYTES = 1 << 20
@@ -38,6 +43,10 @@ class ModelStore:
         self.name = name
         self.root = home.models / name
         self._history = HistoryFile(self.root)
+        self._journal = JournalFile(self.root)
+        self._quarantine = QuarantineFile(self.root)
+        self._pins = PinsFile(self.root)
+        self._alias = AliasFile(self.root)
 
     def versions(self) -> tuple[int, ...]:
         """The versions whose folders are complete, in numeric order."""
@@ -89,38 +98,128 @@ class ModelStore:
     def desire_nothing(self) -> None:
         """Go back to before the first rollout, after its version was not taken. Serving workers that took it drop it."""
         (self.root / "desired.json").unlink()
-        self._history.forget_note()
+        self._journal.clear()
 
     def history(self) -> tuple[HistoryEntry, ...]:
         """Every change, oldest first. A last line that was cut off by a crash is left out.
 
         A change that is desired and not in the file yet is the last one: its command waits for the workers, or was ended.
         """
-        return self._history.entries(self.desired())
+        written = self._history.entries()
+        journal = self.journal()
+        pending = journal.pending(self.desired()) if journal else None
+        if pending is None or (written and written[-1].generation >= pending.generation):
+            return written
+        return (*written, pending)
 
     def remembered(self) -> HistoryEntry | None:
         """The newest change in the history that is not under way."""
-        return next(reversed(self._history.entries(None)), None)
-
-    def begin(self, entry: HistoryEntry) -> None:
-        """Note a change that is about to be desired, so that the history has it also when its command is ended."""
-        self._history.note(entry)
-
-    def settle(self) -> None:
-        """Write the change of a command that was ended to the history. Only for the holder of the model's lock."""
-        self._history.settle(self.desired())
+        return next(reversed(self._history.entries()), None)
 
     def remember(self, entry: HistoryEntry) -> None:
         """Add a change to the history, on disk when this returns. One that is there already is not added again."""
         self._history.append(entry)
+
+    def journal(self) -> Journal | None:
+        """The change that is under way or was cut short; None when there is none."""
+        return self._journal.read()
+
+    def begin(self, journal: Journal) -> None:
+        """Write a change down before it is desired, or that it is to be reverted."""
+        self._journal.write(journal)
+
+    def end(self, generation: int) -> None:
+        """Take the journal of this generation's change away; another change's stays."""
+        journal = self.journal()
+        if journal is not None and journal.after.generation == generation:
+            self._journal.clear()
+
+    def settle(self) -> None:
+        """Finish on disk what came to be desired of a change that was cut short or is overtaken; drop what did not.
+
+        Only for the holder of the write lock. Its alias is left to whoever points it next, and noted to be behind.
+        """
+        journal = self.journal()
+        pending = journal.pending(self.desired()) if journal else None
+        if pending is not None:
+            self.remember(pending)
+            self.quarantine(pending)
+            if pending.change in (Change.ROLLOUT, Change.ROLLBACK):
+                self._alias.note_behind()
+        self._journal.clear()
+
+    def quarantine(self, entry: HistoryEntry) -> None:
+        """Put the version that a change quarantines into quarantine, on disk when this returns. Most quarantine none."""
+        record = self._record(entry)
+        if record is not None:
+            self._quarantine.add(record)
+
+    def quarantine_records(self) -> tuple[QuarantineRecord, ...]:
+        """Every quarantine, lifted ones too, oldest first; that of a rollback which is desired and not done yet is the last.
+
+        Raises:
+            RolloutError: quarantine.json cannot be read.
+        """
+        written = self._quarantine.read()
+        journal = self.journal()
+        pending = journal.pending(self.desired()) if journal else None
+        record = self._record(pending) if pending else None
+        if record is None or any(known.generation == record.generation for known in written):
+            return written
+        return (*written, record)
+
+    def quarantined(self) -> tuple[int, ...]:
+        """The versions that are in quarantine now, in numeric order.
+
+        Raises:
+            RolloutError: quarantine.json cannot be read.
+        """
+        return tuple(sorted({record.version for record in self.quarantine_records() if record.lifted is None}))
+
+    def lift(self, version: int, lift: Lift) -> None:
+        """End a version's quarantine. Only for the holder of the write lock; see ct.rollout.lift_quarantine."""
+        self._quarantine.lift(version, lift)
+
+    def pinned(self) -> tuple[int, ...]:
+        """The versions that garbage collection keeps because somebody said so, in numeric order.
+
+        Raises:
+            RolloutError: pins.json cannot be read.
+        """
+        return self._pins.read()
+
+    def pin_all(self, versions: tuple[int, ...]) -> None:
+        """Replace the pins. Only for the holder of the write lock; see ct.rollout.pin."""
+        self._pins.write(versions)
+
+    @property
+    def alias_is_behind(self) -> bool:
+        """Whether the registry's alias is still to be moved to the version that the history names last."""
+        return self._alias.is_behind
+
+    def note_alias(self, *, is_behind: bool) -> None:
+        """Note whether the registry's alias is still to be moved."""
+        if is_behind:
+            self._alias.note_behind()
+        else:
+            self._alias.note_right()
 
     def facts(self, keep: int) -> Facts:
         """What a plan is made from.
 
         Args:
             keep: how many versions shall stay loaded, without canary and shadow.
+
+        Raises:
+            RolloutError: desired.json or quarantine.json cannot be read.
         """
-        return {"desired": self.desired(), "history": self.history(), "versions": self.versions(), "keep": keep}
+        return {
+            "desired": self.desired(),
+            "history": self.history(),
+            "versions": self.versions(),
+            "keep": keep,
+            "quarantined": self.quarantined(),
+        }
 
     def reached(self) -> int:
         """The newest generation that a live worker has dealt with; 0 when there is none."""
@@ -159,6 +258,22 @@ class ModelStore:
                 final.rename(Path(name) / "replaced")
             unfinished.rename(final)
         return final
+
+    def _record(self, entry: HistoryEntry) -> QuarantineRecord | None:
+        if entry.quarantined is None:
+            return None
+        try:
+            fingerprint = self.manifest(entry.quarantined).fingerprint
+        except UnknownVersionError:
+            fingerprint = None  # a version whose files are damaged is rolled back from all the more
+        return QuarantineRecord(
+            version=entry.quarantined,
+            generation=entry.generation,
+            fingerprint=fingerprint,
+            reason=entry.reason,
+            by=entry.actor,
+            at=entry.at,
+        )
 
     def _unknown(self, version: int, reason: str) -> UnknownVersionError:
         desired = self.desired()

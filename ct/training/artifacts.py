@@ -30,16 +30,25 @@ class Verdict(Artifact):
 
 
 class Registration(Artifact):
-    """A version that is ready for rollout; empty when the candidate was refused.
+    """The version that a run registered. Its files are in the model store.
 
     On disk::
 
         <uri>/manifest.json   contracts.VersionManifest
-              examples.json   instances, and the predictions computed offline
-              saved_model/    the SavedModel that will serve
     """
 
     TYPE_NAME = "CtRegistration"
+
+
+class Proof(Artifact):
+    """What the proof of a version found.
+
+    On disk::
+
+        <uri>/proof.json      contracts.Proof
+    """
+
+    TYPE_NAME = "CtProof"
 
 
 def champion_version(champion: standard_artifacts.Model) -> int | None:

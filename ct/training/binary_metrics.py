@@ -1,10 +1,11 @@
-"""AUC, accuracy, calibration and count of a binary classifier as one TFMA metric.
+"""The gate's own metrics (`ct.gate_config.BUILT_IN`) and the count of rows as one TFMA metric.
 
-TFMA's own four each look at every row once more, at 0.1 ms a row, slice and model; one histogram holds all of them.
+TFMA's own each look at every row once more, at 0.1 ms a row, slice and model; one histogram holds all of them.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,17 @@ import apache_beam as beam
 import numpy as np
 from tensorflow_model_analysis.metrics import metric_types
 
+from ct.gate.metrics import CLIP, DECISION
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 BUCKETS = 10_000
 """Of equal width over [0, 1], as TFMA's own AUC uses: values that fall into one bucket count as a tie, which moves AUC by less
 than 1e-4."""
-DECISION = 0.5
-"""From this probability on, a row counts as predicted positive."""
-AUC, ACCURACY, CALIBRATION, COUNT = "auc", "binary_accuracy", "calibration", "example_count"
-NAMES = (AUC, ACCURACY, CALIBRATION, COUNT)
+AUC, ACCURACY, LOG_LOSS, BRIER, CALIBRATION = "auc", "binary_accuracy", "log_loss", "brier", "calibration"
+COUNT = "example_count"
+NAMES = (AUC, ACCURACY, LOG_LOSS, BRIER, CALIBRATION, COUNT)
 
 
 @dataclass
@@ -33,23 +35,39 @@ class Tally:
     predicted: float = 0.0
     """Sum of the probabilities."""
     correct: int = 0
+    surprise: float = 0.0
+    """Sum of -log of the probability that a row's own label was given."""
+    squared: float = 0.0
+    """Sum of squared distances of the probability from the label."""
+    not_finite: int = 0
+    """Rows without a finite probability. With any, no metric has a value: the gate must see that, not fail on it."""
 
     def add(self, label: int, probability: float) -> None:
         """Count one row."""
+        if not math.isfinite(probability):
+            self.not_finite += 1
+            return
         self.counts[label, min(int(probability * BUCKETS), BUCKETS - 1)] += 1
         self.predicted += probability
         self.correct += (probability >= DECISION) == bool(label)
+        self.squared += (probability - label) ** 2
+        clipped = min(max(probability, CLIP), 1 - CLIP)
+        self.surprise -= math.log(clipped if label else 1 - clipped)
 
     def values(self) -> dict[str, float]:
         """Metric -> value; NaN where a metric is undefined on these rows."""
         negative, positive = self.counts
         negatives, positives, rows = int(negative.sum()), int(positive.sum()), int(self.counts.sum())
+        if self.not_finite:
+            return {**dict.fromkeys(NAMES, float("nan")), COUNT: float(rows + self.not_finite)}
         # the chance that a positive row scores above a negative one, half of it for a tie
         below = np.cumsum(negative) - negative
         wins = float((positive * (below + negative / 2)).sum())
         return {
             AUC: wins / (positives * negatives) if positives and negatives else float("nan"),
             ACCURACY: self.correct / rows if rows else float("nan"),
+            LOG_LOSS: self.surprise / rows if rows else float("nan"),
+            BRIER: self.squared / rows if rows else float("nan"),
             CALIBRATION: self.predicted / positives if positives else float("nan"),
             COUNT: float(rows),
         }
@@ -82,6 +100,9 @@ class _TallyFn(beam.CombineFn):
             merged.counts += tally.counts
             merged.predicted += tally.predicted
             merged.correct += tally.correct
+            merged.surprise += tally.surprise
+            merged.squared += tally.squared
+            merged.not_finite += tally.not_finite
         return merged
 
     def extract_output(self, tally: Tally) -> dict[metric_types.MetricKey, float]:

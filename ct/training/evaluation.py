@@ -1,8 +1,7 @@
 """Champion, Evaluator and Gate: the candidate against the version that serves, on rows that neither has learnt from."""
 # No `from __future__ import annotations`: TFX's decorator reads the annotations as types.
 
-import math
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,30 @@ from tfx.components.evaluator import executor
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.components.base import executor_spec
-from tfx.types import Artifact, standard_artifacts, standard_component_specs
+from tfx.types import Artifact, artifact_utils, standard_artifacts, standard_component_specs
 from tfx.utils import path_utils
 
 from ct.config import PipelineConfig
-from ct.gate import OVERALL, judge
+from ct.contracts import Check
+from ct.errors import UnscorableError
+from ct.gate import judge
+from ct.gate.unseen import learnt_from
 from ct.home import write_atomically
-from ct.rollout import ModelStore
-from ct.training.artifacts import Verdict, champion_version
-from ct.training.binary_metrics import COUNT, BinaryMetrics
+from ct.rollout import ModelStore, quarantine_check
+from ct.training.artifacts import Verdict, champion_version, saved_model_path
+from ct.training.binary_metrics import BinaryMetrics
 from ct.training.facts import report
-from ct.training.run import load_run
-
-CANDIDATE, CHAMPION = "candidate", "champion"
-EXAMPLES_SIGNATURE = "serving_examples"
+from ct.training.run import Run, load_run
+from ct.training.scores import EXAMPLES_SIGNATURE, SCORES, read_examples, score, unanswered, write_scores
+from ct.training.tfma_metrics import (
+    CANDIDATE,
+    CHAMPION,
+    confidence_intervals,
+    measured_by_tfma,
+    metrics_of,
+    other_metrics,
+    seeded_jackknife,
+)
 
 
 @component
@@ -51,7 +60,11 @@ def Champion(  # noqa: N802  TFX names components like classes
 
 
 class _PairedExecutor(executor.Executor):
-    """TFX's executor, with a baseline only where something serves."""
+    """TFX's executor, with a baseline only where something serves that can score these rows.
+
+    A champion that cannot (it needs a feature that the data has no more) must not stop every candidate for ever: the
+    candidate is measured alone, and the gate says that the two cannot be compared.
+    """
 
     def Do(  # noqa: N802  TFX's name
         self,
@@ -60,9 +73,12 @@ class _PairedExecutor(executor.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         key = standard_component_specs.BASELINE_MODEL_KEY
-        has_champion = champion_version(input_dict[key][0]) is not None
-        inputs = input_dict if has_champion else {name: value for name, value in input_dict.items() if name != key}
-        super().Do(inputs, output_dict, exec_properties)
+        champion = input_dict[key][0]
+        split = eval_split(input_dict[standard_component_specs.EXAMPLES_KEY][0])
+        comparable = champion_version(champion) is not None and unanswered(saved_model_path(champion), split) is None
+        inputs = input_dict if comparable else {name: value for name, value in input_dict.items() if name != key}
+        with seeded_jackknife():
+            super().Do(inputs, output_dict, exec_properties)
 
 
 class PairedEvaluator(Evaluator):
@@ -72,8 +88,11 @@ class PairedEvaluator(Evaluator):
 
 
 def eval_config(config: PipelineConfig) -> tfma.EvalConfig:
-    """What TFMA computes: binary_metrics.NAMES of both models, overall and for each value of each slicing feature."""
-    metric = tfma.MetricConfig(class_name=BinaryMetrics.__name__, module=BinaryMetrics.__module__)
+    """What TFMA computes for both models, overall and for each value of each slicing feature.
+
+    That is binary_metrics.NAMES and `evaluate.metrics`; with confidence intervals where a check of the gate needs them.
+    """
+    ours = tfma.MetricConfig(class_name=BinaryMetrics.__name__, module=BinaryMetrics.__module__)
     return tfma.EvalConfig(
         model_specs=[
             tfma.ModelSpec(
@@ -85,54 +104,105 @@ def eval_config(config: PipelineConfig) -> tfma.EvalConfig:
             tfma.SlicingSpec(),
             *(tfma.SlicingSpec(feature_keys=[feature]) for feature in config.evaluate.slices),
         ],
-        metrics_specs=[tfma.MetricsSpec(metrics=[metric])],
+        metrics_specs=[tfma.MetricsSpec(metrics=[ours, *other_metrics(config)])],
+        options=confidence_intervals(config),
     )
 
 
 @component
 def Gate(  # noqa: N802  TFX names components like classes
     request_path: Parameter[str],
-    evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
+    examples: InputArtifact[standard_artifacts.Examples],
+    model: InputArtifact[standard_artifacts.Model],
     champion: InputArtifact[standard_artifacts.Model],
+    evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
     verdict: OutputArtifact[Verdict],
 ) -> None:
-    """Apply the policy to what the Evaluator measured, and write the verdict."""
-    run = load_run(request_path)
-    version = champion_version(champion)
-    candidate = read_metrics(evaluation.uri, CANDIDATE if version else "")
+    """Score every row of the gate's spans with both models, apply the policy, and write verdict and scores."""
+    run, version = load_run(request_path), champion_version(champion)
+    request, config = run.request, run.config
+    candidate = saved_model_path(model)
+    serving = None if version is None else saved_model_path(champion)
+    rows = read_examples(eval_split(examples))
+    no_comparison = None if version is None else _no_comparison(run, version)
+    scored = partial(score, rows, label=config.label, slices=config.evaluate.slices, candidate=candidate)
+    try:
+        scores = scored(champion=serving)
+    except UnscorableError as error:
+        if serving is None or error.facts.get("model") != str(serving):
+            raise
+        no_comparison = _cannot_compare(run, version, f"version {version} cannot be compared with: {error.message}")
+        scores = scored(champion=None)
     decision = judge(
-        config=run.config.gate,
-        candidate=candidate,
-        champion=read_metrics(evaluation.uri, CHAMPION) if version else None,
+        config=config.gate,
+        scores=scores,
         champion_version=version,
-        span=run.request.spans[-1].name,
-        rows=int(candidate[OVERALL][COUNT]),
-        holdout=len(run.request.spans) == 1,
+        span="+".join(span.name for span in request.judged),
+        holdout=request.holdout,
+        seed=request.seed,
+        others=measured_by_tfma(evaluation.uri, config, rows=scores.rows),
+        model_mb=folder_mb(candidate),
+        champion_mb=None if serving is None else folder_mb(serving),
+        no_comparison=no_comparison,
+        judged_sha256=[span.sha256 for span in request.judged],
+        trained_sha256=[span.sha256 for span in request.trained],
+        further=_quarantine_checks(run),
     )
+    write_scores(scores, Path(verdict.uri) / SCORES)
     write_atomically(Path(verdict.uri) / "verdict.json", decision.model_dump_json(indent=2))
     report(
         f"{decision.outcome.value}: {decision.reason}",
         outcome=decision.outcome.value,
         reason=decision.reason,
+        comparable=no_comparison is None,
         verdict=decision.model_dump(mode="json"),
     )
 
 
+def eval_split(examples: standard_artifacts.Examples) -> Path:
+    """The folder of the rows to judge on."""
+    return Path(artifact_utils.get_split_uri([examples], "eval"))
+
+
+def folder_mb(folder: Path) -> float:
+    """Size of all files below a folder, in MB of a million bytes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def _quarantine_checks(run: Run) -> list[Check]:
+    """That this candidate is no version which was rolled back from, trained again; nothing while none is in quarantine."""
+    store = ModelStore(run.home, run.request.pipeline)
+    return [quarantine_check(store, run.request.fingerprint)] if store.quarantined() else []
+
+
+def _no_comparison(run: Run, version: int) -> str | None:
+    """Why candidate and champion cannot be compared fairly on these rows; None when they can."""
+    learnt = learnt_from(ModelStore(run.home, run.request.pipeline).manifest(version), run.request)
+    if not learnt:
+        return None
+    return _cannot_compare(
+        run, version, f"version {version} has learnt from {', '.join(learnt)}, which flatters it there"
+    )
+
+
+def _cannot_compare(run: Run, version: int | None, why: str) -> str:
+    name = run.request.pipeline
+    return (
+        f"{why}, so nobody can tell which is better; version {version} serves on. The next span decides, or somebody: "
+        f"`ct rollout {name} --version N --force --reason ...`"
+    )
+
+
 def read_metrics(evaluation_uri: str, model_name: str) -> dict[str, dict[str, float]]:
-    """Slice -> metric -> value of one model, from TFMA's files.
+    """Slice -> metric -> value of one model, from TFMA's files; empty when that model was not evaluated.
 
     Args:
         evaluation_uri: the Evaluator's output folder.
-        model_name: `candidate` or `champion`; empty when only one model was evaluated.
+        model_name: `candidate` or `champion`.
     """
-    result = tfma.load_eval_result(evaluation_uri, model_name=model_name or None)
-    return {_slice_name(key): _numbers(outputs[""][""]) for key, outputs in result.slicing_metrics}
-
-
-def _slice_name(key: tuple[tuple[str, Any], ...]) -> str:
-    return ",".join(f"{feature}={value}" for feature, value in key) or OVERALL
-
-
-def _numbers(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    values = {name: value["doubleValue"] for name, value in metrics.items() if "doubleValue" in value}
-    return {name: float(value) for name, value in values.items() if not math.isnan(float(value))}
+    names = {model_name} | ({""} if model_name == CANDIDATE else set())  # TFMA gives an only model no name
+    found: dict[str, dict[str, float]] = {}
+    for entry in metrics_of(evaluation_uri):
+        if entry.model_name in names and not entry.is_difference:
+            found.setdefault(entry.slice_name, {})[entry.metric] = entry.value
+    return found

@@ -7,14 +7,15 @@ On disk::
         data_tfrecord-00000-of-00004.gz
         ready.json
       ExampleGen/examples/<execution>/
-        Split-train/        hard links to the files above: every span but the newest
-        Split-eval/         the newest span
+        Split-train/        hard links to the files above: every span but those to judge on
+        Split-eval/         the spans to judge on, usually the newest alone
 """
 # No `from __future__ import annotations`: TFX's decorator reads the annotations as types.
 
 import hashlib
 import logging
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tfx.components.util import examples_utils
@@ -24,6 +25,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from ct.contracts import Span
+from ct.errors import SpanRefusedError
 from ct.training.encode import Part, ready_part
 from ct.training.encode_span import HoldOut, SpanEncoder
 from ct.training.facts import report
@@ -37,7 +39,7 @@ _log = logging.getLogger(__name__)
 def SpanExampleGen(  # noqa: N802  TFX names components like classes
     request_path: Parameter[str], examples: OutputArtifact[standard_artifacts.Examples]
 ) -> None:
-    """Examples of the run's window, split by span: the newest is `eval`, all older ones are `train`.
+    """Examples of the run's window, split by span: `eval` holds those to judge on, `train` all others.
 
     Of an only span the last days (`window.first_span_holdout_days`) are `eval`.
 
@@ -55,12 +57,12 @@ def SpanExampleGen(  # noqa: N802  TFX names components like classes
     examples.split_names = artifact_utils.encode_split_names(list(splits))
     examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(examples, "tfrecords_gzip")
-    newest = run.request.spans[-1]
-    examples.set_string_custom_property("span", newest.name)
+    judged = "+".join(span.name for span in run.request.judged)
+    examples.set_string_custom_property("span", judged)
     rows = {split: sum(part.rows for part in parts) for split, parts in splits.items()}
     quarantined = sum(part.quarantined for parts in splits.values() for part in parts)
     report(
-        f"{rows['train']:,} rows to train on, {rows['eval']:,} of span {newest.name} to judge on, {quarantined} quarantined",
+        f"{rows['train']:,} rows to train on, {rows['eval']:,} of span {judged} to judge on, {quarantined} quarantined",
         rows=rows,
         quarantined=quarantined,
     )
@@ -69,11 +71,35 @@ def SpanExampleGen(  # noqa: N802  TFX names components like classes
 def _parts(run: Run) -> dict[str, list[Part]]:
     schema_text = (run.pipeline_folder / "schema.pbtxt").read_bytes()
     kept = _Kept(run, hashlib.sha256(schema_text).hexdigest()[:12])
-    *older, newest = run.request.spans
-    if older:
-        return {"train": [kept.whole(span) for span in older], "eval": [kept.whole(newest)]}
-    train, judge = kept.held_out(newest)
-    return {"train": [train], "eval": [judge]}
+    request = run.request
+    if request.holdout:
+        _refuse_unreadable(request.spans, kept.held_out)
+        train, judge = kept.held_out(request.spans[0])
+        return {"train": [train], "eval": [judge]}
+    _refuse_unreadable(request.spans, kept.whole)
+    splits = {"train": request.trained, "eval": request.judged}
+    return {split: [kept.whole(span) for span in spans] for split, spans in splits.items()}
+
+
+def _refuse_unreadable(spans: Sequence[Span], encode: Callable[[Span], object]) -> None:
+    """Encode every span, also behind one that cannot be read, so that one run finds all of those.
+
+    Raises:
+        SpanRefusedError: some cannot be read; its fact `refused` is span -> reason.
+    """
+    refused: dict[str, str] = {}
+    for span in spans:
+        try:
+            encode(span)
+        except SpanRefusedError as error:
+            refused[span.name] = str(error.facts.get("reason") or error.message)
+    if refused:
+        told = "; ".join(f'"{name}": {reason}' for name, reason in refused.items())
+        raise SpanRefusedError(
+            f"Refused: span {told}. Nothing was trained. Land corrected ones; the next run goes on without them, "
+            f"with the {len(spans) - len(refused)} others of the window.",
+            refused=refused,
+        )
 
 
 class _Kept:

@@ -40,8 +40,7 @@ def forget_earlier_attempt(store: metadata.Metadata, node: pipeline_pb2.Pipeline
     with store as handle:
         executions = _executions(handle, node)
         for execution in executions:
-            outputs = execution_lib.get_output_artifacts(handle, execution.id)
-            artifacts = [artifact.mlmd_artifact for artifacts in outputs.values() for artifact in artifacts]
+            artifacts = _outputs(handle, execution.id)
             for artifact in artifacts:
                 artifact.state = metadata_store_pb2.Artifact.DELETED
             handle.store.put_artifacts(artifacts)
@@ -57,6 +56,14 @@ def has_succeeded(store: metadata.Metadata, node: pipeline_pb2.PipelineNode) -> 
     """Whether the node has an execution in this run that succeeded. TFX's launcher does not say so itself."""
     with store as handle:
         return any(execution.last_known_state in _SUCCEEDED for execution in _executions(handle, node))
+
+
+def _outputs(handle: metadata.Metadata, execution_id: int) -> list[Any]:
+    """Artifacts of every attempt. TFX's own `get_output_artifacts` takes those of two attempts for one list with gaps."""
+    events = handle.store.get_events_by_execution_ids([execution_id])
+    outputs = [event.artifact_id for event in events if event.type == metadata_store_pb2.Event.OUTPUT]
+    found: list[Any] = handle.store.get_artifacts_by_id(outputs) if outputs else []
+    return found
 
 
 def _executions(handle: metadata.Metadata, node: pipeline_pb2.PipelineNode) -> list[Any]:

@@ -16,9 +16,11 @@ from ct.training.checks import check_anomaly_types
 from ct.training.evaluation import Champion, Gate, PairedEvaluator, eval_config
 from ct.training.example_gen import SpanExampleGen
 from ct.training.parameters import REQUEST_PATH, SCHEMA_FILE
+from ct.training.prove import Prove
 from ct.training.register import Register
 from ct.training.rollout_node import Rollout
 from ct.training.statistics import OPTIONS
+from ct.training.transform import RepeatableTransform
 from ct.training.validator import DataValidator
 
 if TYPE_CHECKING:
@@ -45,9 +47,10 @@ STAGES = {
     "Gate": Stage.EVALUATE,
     "Refit": Stage.RELEASE,
     "Register": Stage.RELEASE,
+    "Prove": Stage.RELEASE,
     "Rollout": Stage.RELEASE,
 }
-AFTER_APPROVAL = ("Refit", "Rollout")
+AFTER_APPROVAL = ("Refit", "Prove", "Rollout")
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def _components(config: PipelineConfig) -> list[BaseNode]:
     validator = DataValidator(
         request_path=request_path, statistics=statistics_gen.outputs["statistics"], schema=schema
     ).with_id("ExampleValidator")
-    transform = tfx.components.Transform(
+    transform = RepeatableTransform(
         examples=examples,
         schema=schema,
         preprocessing_fn=f"{config.name}.features.preprocessing_fn",
@@ -106,8 +109,10 @@ def _components(config: PipelineConfig) -> list[BaseNode]:
     ).with_id("Evaluator")
     gate = Gate(
         request_path=request_path,
-        evaluation=evaluator.outputs["evaluation"],
+        examples=examples,
+        model=trainer.outputs["model"],
         champion=champion.outputs["champion"],
+        evaluation=evaluator.outputs["evaluation"],
     ).with_id("Gate")
     refit = [_trainer(config, transform, schema, ["train", "eval"]).with_id("Refit")] if config.refit else []
     for node in refit:
@@ -123,10 +128,13 @@ def _components(config: PipelineConfig) -> list[BaseNode]:
         verdict=gate.outputs["verdict"],
         **({"refit_model": refit[0].outputs["model"]} if refit else {}),
     ).with_id("Register")
-    rollout = Rollout(request_path=request_path, registration=register.outputs["registration"]).with_id("Rollout")
+    registration = register.outputs["registration"]
+    prove = Prove(request_path=request_path, registration=registration, examples=examples).with_id("Prove")
+    rollout = Rollout(request_path=request_path, registration=registration).with_id("Rollout")
+    rollout.add_upstream_node(prove)  # nothing serves that was not proven
     return [
         *(example_gen, statistics_gen, schema_gen, validator, transform, trainer, champion, evaluator, gate),
-        *(*refit, register, rollout),
+        *(*refit, register, prove, rollout),
     ]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from ct.contracts import CheckOutcome
 from ct.gate import OVERALL
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 CANDIDATE, CHAMPION = "#0b6e4f", "#3066be"
 DPI = 110
+OUTCOME_COLOURS = {CheckOutcome.PASS: CANDIDATE, CheckOutcome.FAIL: "#b3261e", CheckOutcome.INCONCLUSIVE: "#8a6d00"}
 COLOURS = {"train": CHAMPION, "eval": CANDIDATE}
 VALUES_SHOWN = 8
 COLUMNS = 4
@@ -24,23 +26,30 @@ INCHES_A_ROW = 0.28
 
 
 def plot_verdict(verdict: Verdict, path: Path) -> None:
-    """The gate's metric of candidate and champion, overall and a slice, as dots on a line a slice."""
+    """What the gate compared, a line a check: by how much the candidate is better, with its interval and the margin.
+
+    Without a champion the candidate's values, with their intervals and bounds.
+    """
     plt = _pyplot()
-    shown = [check for check in verdict.checks if check.value is not None]
-    a_slice = {check.slice: check for check in shown}
-    checks = sorted(a_slice.values(), key=lambda check: (check.slice != OVERALL, check.slice), reverse=True)
-    figure, axes = plt.subplots(figsize=(7.5, 1.6 + INCHES_A_ROW * len(checks)), layout="constrained")
+    compared = [check for check in verdict.checks if check.difference is not None]
+    shown = compared or [check for check in verdict.checks if check.value is not None]
+    checks = sorted(shown, key=lambda check: (check.slice != OVERALL, check.slice), reverse=True)
+    figure, axes = plt.subplots(figsize=(8.5, 1.8 + INCHES_A_ROW * len(checks)), layout="constrained")
     for row, check in enumerate(checks):
-        if check.baseline is not None:
-            axes.plot([check.baseline, check.value], [row, row], color="#bbbbbb", zorder=1)
-            axes.scatter(check.baseline, row, color=CHAMPION, zorder=2, label="champion" if row == 0 else None)
-        axes.scatter(check.value, row, color=CANDIDATE, zorder=3, label="candidate" if row == 0 else None)
-    axes.set_yticks(range(len(checks)), [check.slice for check in checks])
-    axes.set_xlabel(f"{verdict.checks[0].metric} on {verdict.span} ({verdict.rows:,} rows)")
-    axes.set_title(f"{verdict.outcome.value}", loc="left")
+        centre = check.difference if compared else check.value
+        colour = OUTCOME_COLOURS[check.outcome]
+        if check.low is not None and check.high is not None:
+            axes.plot([check.low, check.high], [row, row], color=colour, linewidth=2, alpha=0.6, zorder=2)
+        axes.scatter(centre, row, color=colour, zorder=3, s=28 if check.blocking else 14)
+        axes.plot([check.threshold] * 2, [row - 0.35, row + 0.35], color="#555555", linewidth=1.2, zorder=1)
+    labels = [check.name if check.slice == OVERALL else f"{check.metric} on {check.slice}" for check in checks]
+    axes.set_yticks(range(len(checks)), labels, fontsize=8)
+    axes.set_ylim(-0.8, len(checks) - 0.2)
+    against = f"better than version {verdict.champion_version} by" if compared else "the candidate's value"
+    axes.set_xlabel(f"{against}, on {verdict.span} ({verdict.rows:,} rows); the upright line is what a check asks for")
+    axes.set_title(verdict.outcome.value, loc="left")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="best")
     figure.savefig(path, dpi=DPI)
     plt.close(figure)
 

@@ -21,12 +21,12 @@ import tensorflow_model_analysis as tfma  # noqa: E402
 import tensorflow_transform as tft  # noqa: E402
 from tfx import v1 as tfx  # noqa: E402
 
-from ct.training import evaluation, example_gen, node, validator  # noqa: E402
+from ct.training import evaluation, example_gen, node, transform, validator  # noqa: E402
 from ct.training.autograph import leave_libraries_alone  # noqa: E402
 
 leave_libraries_alone()
 
-LOADED = (mlflow, tf, tfdv, tfma, tft, tfx, evaluation, example_gen, node, validator)
+LOADED = (mlflow, tf, tfdv, tfma, tft, tfx, evaluation, example_gen, node, transform, validator)
 
 
 def seed(value: int) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ct.gate import OVERALL
 from ct.training import plots
-from ct.training.evaluation import CANDIDATE, CHAMPION, read_metrics
+from ct.training.evaluation import read_metrics
+from ct.training.tfma_metrics import CANDIDATE, CHAMPION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,6 +129,7 @@ def _parameters(run: Run) -> dict[str, str]:
         "seed": run.request.seed,
         "spans": len(run.request.spans),
         "newest_span": run.request.spans[-1].name,
+        "judged_on": "+".join(span.name for span in run.request.judged),
         **{f"train.{key}": value for key, value in config["train"].items() if key != "hyperparameters"},
         **{f"train.{key}": value for key, value in config["train"]["hyperparameters"].items()},
         **{f"gate.{key}": value for key, value in config["gate"].items()},
@@ -137,18 +139,26 @@ def _parameters(run: Run) -> dict[str, str]:
 
 
 def _metrics(verdict: Verdict, evaluation_uri: str) -> dict[str, float]:
-    """Of both models, `<metric>` and `champion.<metric>`; of a slice, `<metric>/<feature>=<value>`."""
-    has_champion = verdict.champion_version is not None
-    measured = {"": read_metrics(evaluation_uri, CANDIDATE if has_champion else "")}
-    if has_champion:
-        measured["champion."] = read_metrics(evaluation_uri, CHAMPION)
-    return {
+    """Of both models, `<metric>` and `champion.<metric>`; of a slice, `<metric>/<feature>=<value>`.
+
+    Of each overall comparison of the gate by how much the candidate is better: `difference.<metric>`, `.low` and `.high`.
+    """
+    measured = {
+        "": read_metrics(evaluation_uri, CANDIDATE),
+        "champion.": read_metrics(evaluation_uri, CHAMPION),
+    }
+    logged = {
         prefix + metric + ("" if name == OVERALL else f"/{_allowed(name)}"): value
         for prefix, slices in measured.items()
         for name, metrics in slices.items()
         for metric, value in metrics.items()
-        if math.isfinite(value)
     }
+    for check in verdict.checks:
+        if check.slice == OVERALL and check.difference is not None:
+            name = f"difference.{_allowed(check.metric)}"
+            numbers = {name: check.difference, f"{name}.low": check.low, f"{name}.high": check.high}
+            logged |= {key: number for key, number in numbers.items() if number is not None}
+    return {key: value for key, value in logged.items() if math.isfinite(value)}
 
 
 def _allowed(slice_name: str) -> str:

@@ -1,7 +1,6 @@
-"""Rollout: the registered version into the model store, and serving on it."""
+"""Rollout: lets the registered version serve."""
 # No `from __future__ import annotations`: TFX's decorator reads the annotations as types.
 
-import json
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from tfx.dsl.component.experimental.decorators import component
 
 from ct.contracts import VersionManifest
 from ct.registry import MlflowRegistry
-from ct.rollout import ModelStore, apply, plan_rollout
+from ct.rollout import ModelStore, admit, apply, plan_rollout, resume
 from ct.settings import Settings
 from ct.training.artifacts import Registration
 from ct.training.facts import report
@@ -21,29 +20,33 @@ from ct.training.run import load_run
 def Rollout(  # noqa: N802  TFX names components like classes
     request_path: Parameter[str], registration: InputArtifact[Registration]
 ) -> None:
-    """Stage the version's files, let it serve, and wait until every serving worker answers with it.
+    """Let the version serve, and wait until every serving worker answers with it. Running again finishes what was cut short.
 
     Raises:
-        RolloutError: a worker did not take the version; what served before serves on.
+        RolloutError: a worker did not take the version, or it must not serve: the gate did not approve it, it is in quarantine,
+            or it takes features that clients do not send. What served before serves on.
     """
     run = load_run(request_path)
-    folder = Path(registration.uri)
-    manifest = VersionManifest.model_validate_json((folder / "manifest.json").read_text(encoding="utf-8"))
+    text = (Path(registration.uri) / "manifest.json").read_text(encoding="utf-8")
+    manifest = VersionManifest.model_validate_json(text)
     store = ModelStore(run.home, manifest.name)
+    registry = MlflowRegistry(Settings.load(run.home).mlflow_base_url)
+    resumed = resume(store, registry, clock=_now)
     desired = store.desired()
     if desired is not None and desired.version == manifest.version:
-        report(f"version {manifest.version} serves already", version=manifest.version)
+        finished = f" ({resumed.message})" if resumed and resumed.message else ""
+        report(f"version {manifest.version} serves already{finished}", version=manifest.version)
         return
-    store.stage(folder / "saved_model", manifest, json.loads((folder / "examples.json").read_text(encoding="utf-8")))
     facts = store.facts(run.config.serving.keep_versions)
     plan = plan_rollout(manifest.name, manifest.version, reached=store.reached(), **facts)
+    admit(plan, store, allow_incompatible=run.config.serving.allow_incompatible)
     applied = apply(
         plan,
         store,
-        MlflowRegistry(Settings.load(run.home).mlflow_base_url),
+        registry,
         actor=f"run {run.request.run_id}",
-        reason=manifest.verdict.reason,
-        clock=lambda: datetime.now(timezone.utc),
+        reason=manifest.approval.reason if manifest.approval else manifest.verdict.reason,
+        clock=_now,
     )
     served = (
         f"{applied.workers} serving workers answer with it"
@@ -57,3 +60,7 @@ def Rollout(  # noqa: N802  TFX names components like classes
         previous=applied.entry.previous,
         workers=applied.workers,
     )
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -52,11 +52,15 @@ def DataValidator(  # noqa: N802  TFX names components like classes
     for split in splits:
         checks.keeps_schema(split, of_split[split])
     *older, newest = run.request.spans
+    of_newest = of_split["eval"]
     if older:  # else `eval` is not the whole of the newest span
         whole = SpanStatistics(run.home, run.config, run.pipeline_folder / "schema.pbtxt", key=run.request.run_id)
-        whole.keep(newest, of_split["eval"])
-        checks.drifted(of_split["eval"], whole.of(older[-1]), against=older[-1].name)
-    checks.skewed(of_split["eval"], run.home.predictions(run.request.pipeline))
+        if run.request.judged == (newest,):
+            whole.keep(newest, of_newest)
+        else:  # `eval` holds other rows too, or others: the candidate is judged on several spans, or a late one
+            of_newest = whole.of(newest)
+        checks.drifted(of_newest, whole.of(older[-1]), against=older[-1].name)
+    checks.skewed(of_newest, run.home.predictions(run.request.pipeline))
     validation = checks.validation()
     write_atomically(folder / "findings.json", validation.model_dump_json(indent=2))
     anomalies.split_names = artifact_utils.encode_split_names(splits)

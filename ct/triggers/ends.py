@@ -85,4 +85,4 @@ def _required(run: RunRecord | None) -> RunRecord:
 def _verdict(run: RunRecord) -> str:
     if run.status is RunStatus.APPROVED:
         return f"judged: approved{f' as version {run.version}' if run.version else ''}"
-    return "judged: refused" if run.status is RunStatus.REFUSED else run.status.value
+    return f"judged: {run.status.value}" if run.status in JUDGED else run.status.value

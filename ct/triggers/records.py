@@ -54,11 +54,13 @@ class RunStatus(str, Enum):
     RUNNING = "running"
     APPROVED = "approved"
     REFUSED = "refused"
+    INCONCLUSIVE = "inconclusive"
+    """The gate's data could not tell, and nobody who was asked said otherwise: the champion serves on."""
     SKIPPED = "skipped"
     FAILED = "failed"
 
 
-JUDGED = (RunStatus.APPROVED, RunStatus.REFUSED)
+JUDGED = (RunStatus.APPROVED, RunStatus.REFUSED, RunStatus.INCONCLUSIVE)
 
 
 class SkipCause(str, Enum):

@@ -6,7 +6,6 @@ A job never outlives whoever started it: a retry of the same node must not meet 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import io
 import logging
@@ -17,13 +16,13 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct.lifetime import die_with_parent
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-PR_SET_PDEATHSIG = 1
 OOM_SCORE_RAISE = 500
 """Of 1000. The kernel then ends a job that ate the memory, not the server or the other processes."""
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def prepare_output() -> None:
@@ -90,13 +89,6 @@ def run_entry(entry: str, argv: Sequence[str]) -> int:
         return (returned or 0) & 0xFF
     print(returned, file=sys.stderr)  # noqa: T201  as sys.exit("message") does
     return 1
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel end this process when `parent` is gone."""
-    _LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:  # it went before the call above
-        os._exit(1)
 
 
 def _reset_signals() -> None:

@@ -77,7 +77,7 @@ def compare(candidate: Candidate, batches: Iterable[pa.RecordBatch], threshold: 
     """
     seen = _Seen()
     for batch in batches:
-        wrong = _misfit(candidate.layout, batch.schema)
+        wrong = misfit(candidate.layout, batch.schema)
         if wrong:
             seen.unfit[wrong] += batch.num_rows
             continue
@@ -103,7 +103,7 @@ def ks_statistic(one: Floats, other: Floats) -> float:
     return float(np.abs(below_one - below_other).max())
 
 
-def _misfit(layout: Layout, logged: pa.Schema) -> str:
+def misfit(layout: Layout, logged: pa.Schema) -> str:
     """Why the candidate cannot predict rows that were logged so; empty when it can."""
     lacking = sorted(layout.names - set(logged.names[len(OURS) :]))
     if lacking:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ct.errors import CTError, RegistryError
-from ct.rollout import LaggingError, ModelStore, apply, kept, plan_rollback
+from ct.rollout import LaggingError, ModelStore, admit, apply, kept, plan_rollback
 from serving.plane.data_plane import NotServedError
 from serving.rows import kind
 from serving.web.messages import HttpError, json_response
@@ -24,7 +24,7 @@ REASON_CHARACTERS = 500
 
 
 class _NoRegistry:
-    """Serving knows no registry; what the alias lacks, the next rollout or rollback through `ct` mends."""
+    """Serving knows no registry; what the alias lacks, the monitor and the next change through `ct` mend."""
 
     def point_champion(self, name: str, version: int) -> None:
         """Say so.
@@ -34,7 +34,7 @@ class _NoRegistry:
         """
         raise RegistryError(
             f"the alias `champion` of {name} was not moved to version {version}: serving has no registry. "
-            "The next rollout or rollback with `ct` moves it.",
+            "The daemon's monitor moves it, or the next change with `ct`.",
             name=name,
             version=version,
         )
@@ -60,14 +60,8 @@ class Admin:
             desired = store.desired()
             if desired is None:
                 raise NotServedError(f'no model "{store.name}" serves')
-            plan = plan_rollback(
-                store.name,
-                to,
-                desired=desired,
-                history=store.history(),
-                versions=store.versions(),
-                keep=kept(desired),
-            )
+            plan = plan_rollback(store.name, to, **store.facts(kept(desired)))
+            admit(plan, store)
             applied = apply(
                 plan,
                 store,
@@ -83,6 +77,7 @@ class Admin:
             raise HttpError(409, error.message) from error
         entry = applied.entry
         answer = {"name": store.name, "from": entry.previous, "to": entry.version, "workers": applied.workers}
+        answer["quarantined"] = entry.quarantined
         return json_response(200, {**answer, "alias_problem": applied.alias_problem})
 
 

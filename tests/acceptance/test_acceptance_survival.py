@@ -30,6 +30,7 @@ PROCESSES = (
     "mlflow",
     "worker",
     "serving",
+    "monitor",
     "sentinel",
 )
 HEAL_TIMEOUT_S = 180

@@ -40,6 +40,7 @@ VICTIMS = (
     "airflow-dag-processor",
     "airflow-api-server",
     "mlflow",
+    "monitor",
 )
 """The worker twice as often: with it goes the node that runs."""
 PIPELINE = Path(__file__).resolve().parents[2] / "pipelines" / "flights"
@@ -168,7 +169,9 @@ def _is_quiet(stage: Stage, spans: dict[str, Any], planned: Plan) -> bool:
 def _trained(stage: Stage) -> Counter[tuple[str, int]]:
     """Span and revision -> how many judged runs had it as new, straight from the ledger."""
     with closing(sqlite3.connect(stage.home.ledger)) as connection:
-        rows = connection.execute("SELECT claimed FROM runs WHERE status IN ('approved', 'refused')").fetchall()
+        rows = connection.execute(
+            "SELECT claimed FROM runs WHERE status IN ('approved', 'refused', 'inconclusive')"
+        ).fetchall()
     return Counter((name, revision) for (claimed,) in rows for name, revision in json.loads(claimed))
 
 

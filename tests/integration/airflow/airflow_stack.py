@@ -129,7 +129,7 @@ class Stack:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(GRACE_S)
 
-    def deploy(self, name: str, **trigger: Any) -> None:
+    def deploy(self, name: str, *, gate: dict[str, Any] | None = None, **trigger: Any) -> None:
         """Store a spec as `ct deploy` does."""
         config = PipelineConfig.model_validate(
             {
@@ -141,7 +141,7 @@ class Stack:
                 "source": {"pattern": "*.csv"},
                 "trigger": {"poll_interval_s": 0.5, "settle_s": 0.5, **trigger},
                 "window": {"time_column": "t"},
-                "gate": {"threshold": 0.5},
+                "gate": {"threshold": 0.5, **(gate or {})},
                 "nodes": {"Trainer": {"retries": 1, "retry_delay_s": 1}},
             }
         )

@@ -130,7 +130,7 @@ def test_a_failed_node_fails_the_run_and_a_cleared_task_mends_it(stack: Stack) -
 
 def test_a_refused_span_is_not_tried_again(stack: Stack) -> None:
     """Bad data ends the run at once as skipped, without a retry, and the next good span trains without it."""
-    refusal = {"span": "2013-05", "reason": "it has no rows"}
+    refusal = {"refused": {"2013-05": "it has no rows"}}
     bad = {"ok": False, "error_type": "SpanRefusedError", "message": "Span refused", "facts": refusal}
     stack.answers({**APPROVED, "ExampleGen": bad})
     stack.land("tiny", "2013-05", "")

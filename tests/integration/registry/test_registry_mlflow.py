@@ -117,6 +117,14 @@ def test_a_run_carries_what_it_was_made_from(url: str) -> None:
     assert tags["ct.airflow_dag_run"] == "trips/a"
 
 
+def test_a_run_begins_once_however_often_it_is_begun(url: str) -> None:
+    """A rerun of Register, after MLflow was down as the run began, goes on with the MLflow run it began before."""
+    registry = MlflowRegistry(url)
+    first = registry.begin_run(request("trips-twice"), SPEC)
+    assert MlflowRegistry(url).begin_run(request("trips-twice"), SPEC) == first
+    assert registry.begin_run(request("trips-other"), SPEC) != first
+
+
 def test_a_failed_run_says_why(url: str) -> None:
     """The run ends as failed with the reason as a tag."""
     registry = MlflowRegistry(url)
@@ -159,6 +167,21 @@ def test_a_version_that_does_not_exist_cannot_be_champion(url: str) -> None:
     """The server's refusal is an error that names the version."""
     with pytest.raises(RegistryError, match="version 99"):
         MlflowRegistry(url).point_champion("trips", 99)
+
+
+def test_a_version_carries_tags(url: str, tmp_path: Path) -> None:
+    """They replace those of the same name, and are cut to what every store takes; an unknown version is ct's own error."""
+    registry = MlflowRegistry(url)
+    (tmp_path / "MLmodel").write_text("x")
+    run_id = registry.begin_run(request("trips-tagged"), SPEC)
+    registry.log_files(run_id, tmp_path, "model")
+    version = registry.register("tagged", run_id, "model", description="good").version
+    registry.tag_version("tagged", version, {"ct.forced_by": "anna", "ct.forced_reason": "x" * 6000})
+    registry.tag_version("tagged", version, {"ct.forced_by": "bert"})
+    tags = MlflowClient(url).get_model_version("tagged", str(version)).tags
+    assert (tags["ct.forced_by"], tags["ct.forced_reason"]) == ("bert", "x" * 5000)
+    with pytest.raises(RegistryError, match="tag version 99 of tagged"):
+        registry.tag_version("tagged", 99, {"a": "b"})
 
 
 def test_a_model_that_is_not_registered_has_no_versions(url: str) -> None:

@@ -51,12 +51,13 @@ class _NoRegistry:
         """There is no registry in these tests."""
 
 
-def export(folder: Path, factor: float, *, loops: int = 0) -> Path:
+def export(folder: Path, factor: float, *, loops: int = 0, ballast_mb: int = 0) -> Path:
     """A model that predicts `distance * factor`, with a look at the text too; a negative distance it cannot take.
 
-    A loop takes about 3 us.
+    A loop takes about 3 us. The ballast is a variable that nothing reads.
     """
     module = tf.Module()
+    module.ballast = tf.Variable(tf.zeros([ballast_mb, 1 << 18]))
     module.factor = tf.Variable(factor)
 
     @tf.function(
@@ -88,9 +89,10 @@ def stage(
     claimed: float | None = None,
     features: tuple[Feature, ...] = FEATURES,
     loops: int = 0,
+    ballast_mb: int = 0,
 ) -> None:
     """Put a version into the store, with offline predictions of `claimed` times the distance."""
-    saved_model = export(folder / f"model{version}", factor, loops=loops)
+    saved_model = export(folder / f"model{version}", factor, loops=loops, ballast_mb=ballast_mb)
     manifest = manifest_of(store.name, version, saved_model, features=features)
     offline = ROW["distance"] * (factor if claimed is None else claimed)
     store.stage(saved_model, manifest, {"instances": [ROW], "predictions": [offline]})
@@ -107,8 +109,8 @@ def roll_out(store: ModelStore, version: int) -> int:
 
 
 def roll_back(store: ModelStore, to: int | None = None) -> int:
-    """Roll back."""
-    return change(store, plan_rollback(store.name, to, **store.facts(KEEP)))
+    """Roll back, as a drill."""
+    return change(store, plan_rollback(store.name, to, quarantine=False, **store.facts(KEEP)))
 
 
 def begin_canary(store: ModelStore, version: int, share: float, key: str) -> int:

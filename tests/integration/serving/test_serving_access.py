@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 from serving_process import ROW, answers, await_true, predict, roll_back, roll_out, serving, stage
 
 from ct.home import Home
-from ct.rollout import ModelStore
+from ct.rollout import ModelStore, lift_quarantine
 from ct.tokens import Scope, TokenStore
 from tests.certificates import make_certificate
 
@@ -231,7 +232,7 @@ def test_a_body_that_does_not_become_whole_gets_408(guarded: Served, secrets: di
 
 
 def test_a_rollback_over_http_is_the_same_plan(guarded: Served, secrets: dict[str, str]) -> None:
-    """It returns when the workers answer with the version; the history names the token and the reason."""
+    """It returns when the workers answer with the version; history and quarantine name the token and the reason."""
     store = ModelStore(guarded.home, "trips")
     roll_out(store, 2)
     with guarded.client(headers=bearer(secrets["admin"])) as client:
@@ -247,6 +248,10 @@ def test_a_rollback_over_http_is_the_same_plan(guarded: Served, secrets: dict[st
         assert (entry["actor"], entry["reason"], entry["change"]) == ("token a-admin", "complaints", "rollback")
         again = client.post("/v1/models/trips:rollback", json={"to": 1})
         assert (again.status_code, "serving already" in again.text) == (409, True)
+        assert (done.json()["quarantined"], store.quarantined()) == (2, (2,))
+        forward = client.post("/v1/models/trips:rollback", json={"to": 2})
+        assert (forward.status_code, "is in quarantine" in forward.text) == (409, True)
+    lift_quarantine(store, 2, by="on-call", reason="it was the network", at=datetime.now(timezone.utc))
 
 
 def test_the_access_log_names_the_token_and_never_shows_it(guarded: Served, secrets: dict[str, str]) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from tiny_run import NOW, TINY, UP_TO_GATE, Run, serve, write_span
+from tiny_run import TINY, UP_TO_GATE, Run, make_run, serve, write_span
 
-from ct.contracts import RunRequest, Span, TriggerKind
 from ct.deploy import deploy
 from ct.home import Home
 
@@ -34,40 +33,7 @@ def spec(home: Home) -> DeployedSpec:
 @pytest.fixture(scope="session")
 def new_run(home: Home, spec: DeployedSpec) -> Callable[..., Run]:
     """Make a run over span files, oldest first."""
-
-    def make(run_id: str, *paths: Path) -> Run:
-        spans = tuple(
-            Span(
-                pipeline=spec.pipeline,
-                name=path.stem,
-                revision=1,
-                sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-                uri=str(path),
-                format="csv",
-                size_bytes=path.stat().st_size,
-                seen_at=NOW,
-            )
-            for path in paths
-        )
-        request = RunRequest(
-            run_id=run_id,
-            pipeline=spec.pipeline,
-            spec_hash=spec.spec_hash,
-            trigger=TriggerKind.MANUAL,
-            requested_at=NOW,
-            spans=spans,
-            new_spans=(spans[-1].name,),
-            seed=7,
-            airflow_dag_id=spec.pipeline,
-            airflow_run_id="test",
-            mlflow_run_id=None,
-        )
-        path = home.request_path(run_id)
-        path.parent.mkdir(parents=True)
-        path.write_text(request.model_dump_json(), encoding="utf-8")
-        return Run(home, spec, request)
-
-    return make
+    return partial(make_run, home, spec)
 
 
 @pytest.fixture(scope="session")

@@ -41,9 +41,9 @@ def test_every_node_is_in_the_spec(spec: DeployedSpec) -> None:
 
 
 def test_release_nodes_wait_for_approval(spec: DeployedSpec) -> None:
-    """Refit and Rollout need an approval, Register records refused runs too."""
+    """Refit, Prove and Rollout need an approval, Register records refused runs too."""
     nodes = {node.id: node for node in spec.nodes}
-    assert [node_id for node_id, node in nodes.items() if node.after_approval] == ["Refit", "Rollout"]
+    assert [node_id for node_id, node in nodes.items() if node.after_approval] == ["Refit", "Prove", "Rollout"]
     assert [node_id for node_id, node in nodes.items() if node.runs_when_upstream_skipped] == ["Register"]
     assert nodes["Register"].stage is Stage.RELEASE
 

@@ -112,15 +112,19 @@ def test_data_that_breaks_the_schema_fails_the_run(new_run: Callable[..., Run], 
     assert run.node("ExampleValidator", attempt=2).message == result.message
 
 
-def test_refused_span_names_the_reason(new_run: Callable[..., Run], tmp_path: Path) -> None:
-    """A span without an agreed column is refused by ExampleGen, for good."""
+def test_every_span_that_cannot_be_read_is_refused_with_its_reason(new_run: Callable[..., Run], tmp_path: Path) -> None:
+    """At once, also behind another one, and for good: the next run goes on with the others."""
     narrow = write_span(tmp_path / "2013-04.csv", month=4, header="time,kind,size")
-    result = new_run("tiny-refused", narrow).node("ExampleGen")
+    good = write_span(tmp_path / "2013-05.csv", month=5)
+    empty = tmp_path / "2013-06.csv"
+    empty.write_bytes(b"")
+    result = new_run("tiny-refused", narrow, good, empty).node("ExampleGen")
     assert not result.ok
     assert result.error_type == "SpanRefusedError"
     assert not result.retryable
-    assert result.facts["span"] == "2013-04"
-    assert '"late"' in result.message
+    assert result.facts["refused"].keys() == {"2013-04", "2013-06"}
+    assert '"late"' in result.facts["refused"]["2013-04"]
+    assert "1 others of the window" in result.message
 
 
 def test_nodes_may_run_at_the_same_time(new_run: Callable[..., Run], spans: tuple[Path, Path]) -> None:

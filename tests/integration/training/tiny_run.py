@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import multiprocessing
 import os
 import random
@@ -13,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct.contracts import DesiredState, NodeJob, NodeResult, RunRequest, Verdict, VersionManifest
+from ct.contracts import DesiredState, NodeJob, NodeResult, RunRequest, Span, TriggerKind, Verdict, VersionManifest
 from ct.deploy import spec_dir_of
 from ct.rollout import ModelStore, tree_sha256
 from ct.training import launch, preload
@@ -129,6 +130,40 @@ class Run:
             (self.home.artifacts(self.spec.pipeline) / node_id / key).iterdir(), key=lambda path: int(path.name)
         )
         return folders[-1]
+
+
+def make_run(home: Home, spec: DeployedSpec, run_id: str, *paths: Path) -> Run:
+    """A run over span files, oldest first, whose request is on disk."""
+    spans = tuple(
+        Span(
+            pipeline=spec.pipeline,
+            name=path.stem,
+            revision=1,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            uri=str(path),
+            format="csv",
+            size_bytes=path.stat().st_size,
+            seen_at=NOW,
+        )
+        for path in paths
+    )
+    request = RunRequest(
+        run_id=run_id,
+        pipeline=spec.pipeline,
+        spec_hash=spec.spec_hash,
+        trigger=TriggerKind.MANUAL,
+        requested_at=NOW,
+        spans=spans,
+        new_spans=(spans[-1].name,),
+        seed=7,
+        airflow_dag_id=spec.pipeline,
+        airflow_run_id="test",
+        mlflow_run_id=None,
+    )
+    path = home.request_path(run_id)
+    path.parent.mkdir(parents=True)
+    path.write_text(request.model_dump_json(), encoding="utf-8")
+    return Run(home, spec, request)
 
 
 def serve(run: Run, version: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ct.airflow.closing import ending_of, stopped_by_data
-from ct.contracts import NodeResult, RunRequest, Span, TriggerKind
+from ct.contracts import Approval, NodeResult, RunRequest, Span, TriggerKind
 from ct.home import Home, write_atomically
 from ct.triggers.records import RunStatus, SkipCause
 
@@ -51,12 +51,29 @@ def gate(outcome: str) -> NodeResult:
     return result("Gate", outcome=outcome, reason="because")
 
 
-@pytest.mark.parametrize(("outcome", "status"), [("approved", RunStatus.APPROVED), ("refused", RunStatus.REFUSED)])
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        ("approved", RunStatus.APPROVED),
+        ("refused", RunStatus.REFUSED),
+        ("inconclusive", RunStatus.INCONCLUSIVE),
+    ],
+)
 def test_the_gate_decides_how_a_run_without_failures_ended(outcome: str, status: RunStatus) -> None:
     """The verdict's reason is the run's message, and the registered version its version."""
     results = {"Gate": gate(outcome), "Register": result("Register", version=3)}
     ending = ending_of(request("a", "a"), results, ())
     assert (ending.status, ending.message, ending.version) == (status, "because", 3)
+
+
+@pytest.mark.parametrize(("approved", "status"), [(True, RunStatus.APPROVED), (False, RunStatus.REFUSED)])
+def test_a_persons_answer_is_the_end_of_a_run_that_was_asked_about(approved: bool, status: RunStatus) -> None:  # noqa: FBT001  the case
+    """With their name and words, and the gate's reason behind them."""
+    results = {"Gate": gate("inconclusive"), "Register": result("Register", version=3)}
+    approval = Approval(approved=approved, by="ann", at=NOW, reason="looks right")
+    ending = ending_of(request("a", "a"), results, (), approval)
+    assert ending.status is status
+    assert ending.message.endswith("by ann: looks right. The gate: because")
 
 
 def test_a_failure_after_approval_is_a_failed_run() -> None:
@@ -78,23 +95,16 @@ def test_a_run_whose_gate_never_spoke_failed() -> None:
     assert ending_of(None, {}, ()).status is RunStatus.FAILED
 
 
-def test_a_span_that_cannot_be_read_is_refused() -> None:
-    """By name, with the reader's reason."""
-    bad = result("ExampleGen", ok=False, message="long", error="SpanRefusedError", span="b", reason="no rows")
-    ending = ending_of(request("ab", "b"), {"ExampleGen": bad}, ("ExampleGen",))
+def test_spans_that_cannot_be_read_are_refused() -> None:
+    """Every one that the node found, by name, with the reader's reason."""
+    found = {"b": "no rows", "c": "no header"}
+    bad = result("ExampleGen", ok=False, message="long", error="SpanRefusedError", refused=found)
+    ending = ending_of(request("abc", "bc"), {"ExampleGen": bad}, ("ExampleGen",))
     assert (ending.refused, ending.status, ending.cause) == (
-        {"b": "no rows"},
+        found,
         RunStatus.SKIPPED,
         SkipCause.UNREADABLE_SPAN,
     )
-
-
-def test_a_span_whose_file_is_a_copy_named_by_its_hash_is_found() -> None:
-    """The reader knows the file's name alone."""
-    spans = [span.model_copy(update={"uri": f"/fetched/p/{span.name}0f.csv"}) for span in request("ab", "b").spans]
-    bad = result("ExampleGen", ok=False, error="SpanRefusedError", span="b0f", reason="no rows")
-    copies = request("ab", "b").model_copy(update={"spans": tuple(spans)})
-    assert ending_of(copies, {"ExampleGen": bad}, ()).refused == {"b": "no rows"}
 
 
 def test_a_run_that_its_data_stopped_is_skipped_whatever_airflow_calls_its_tasks() -> None:
@@ -108,7 +118,7 @@ def test_a_run_that_its_data_stopped_is_skipped_whatever_airflow_calls_its_tasks
 
 def test_an_error_of_the_data_after_training_is_a_failure() -> None:
     """Then the compute was spent, and something let the data through that should not have."""
-    bad = result("Refit", ok=False, message="gone", error="SpanRefusedError", span="a")
+    bad = result("Refit", ok=False, message="gone", error="SpanRefusedError", refused={"a": "gone"})
     results = {"Trainer": result("Trainer"), "Gate": gate("approved"), "Refit": bad}
     assert ending_of(request("a", "a"), results, ("Refit",)).status is RunStatus.FAILED
     del results["Gate"]

@@ -404,7 +404,7 @@ def test_finish_refuses_the_span_that_a_node_refused(run: Run) -> None:
     run.land("bad")
     run.land("good")
     run.claim()
-    facts = {"span": "bad", "reason": "no rows"}
+    facts = {"refused": {"bad": "no rows"}}
     run.result("ExampleGen", ok=False, message="refused", error_type="SpanRefusedError", facts=facts)
     run.task_states = {"ExampleGen": "skipped"}
     assert run.finish()["status"] == "skipped"
@@ -511,7 +511,7 @@ def test_a_skipped_run_that_is_cleared_claims_anew(run: Run) -> None:
     """After the schema was corrected: the refused span is tried again on request, with a request of its own."""
     run.land("bad")
     first = run.claim()
-    facts = {"span": "bad", "reason": "no rows"}
+    facts = {"refused": {"bad": "no rows"}}
     run.result("ExampleGen", ok=False, message="refused", error_type="SpanRefusedError", facts=facts)
     run.finish()
     again = run.claim(retry_refused=True)

@@ -40,7 +40,32 @@ def test_the_least_pipeline_is_valid() -> None:
         ({"gate": {"threshold": 0.6, "metrics": "auc"}}, "gate.metrics: unknown key; did you mean `metric`?"),
         ({"gate": {}}, "gate.threshold: required, and missing"),
         ({"gate": {"threshold": "high"}}, "gate.threshold: "),
-        ({"gate": {"threshold": 0.6, "metric": "auk"}}, "gate.metric: "),
+        ({"gate": {"threshold": 0.6, "metric": "auk"}}, "gate.metric: unknown `auk`; did you mean `auc`?"),
+        ({"gate": {"threshold": 0.6, "metric": "calibration"}}, "gate.metric: unknown `calibration`; "),
+        (
+            {"gate": {"threshold": 0.6, "checks": [{"metric": "log_los", "at_most": 1}]}},
+            "gate.checks: unknown `log_los`; did you mean `log_loss`?",
+        ),
+        (
+            {
+                "gate": {"threshold": 0.6, "checks": [{"metric": "recal", "at_least": 0.1}]},
+                "evaluate": {"metrics": [{"name": "recall", "class_name": "Recall"}]},
+            },
+            "gate.checks: unknown `recal`; did you mean `recall`?",
+        ),
+        (
+            {"evaluate": {"metrics": [{"name": "auc", "class_name": "AUC"}]}},
+            "evaluate.metrics: auc: each name once, and none of the gate's own",
+        ),
+        (
+            {
+                "gate": {"threshold": 0.6, "fairness": [{"feature": "carier", "max_gap": 0.1}]},
+                "evaluate": {"slices": ["carrier"]},
+            },
+            "gate.fairness.feature: unknown `carier`; did you mean `carrier`?",
+        ),
+        ({"gate": {"threshold": 0.6, "checks": [{"metric": "auc"}]}}, "gate.checks.0: checks nothing"),
+        ({"gate": {"threshold": 0.6, "inconclusive": "hope"}}, "gate.inconclusive: "),
         ({"name": "My Pipeline"}, "name: must be lower-case letters"),
         ({"nodes": {"Traner": {}}}, "nodes.Traner: unknown node; did you mean `Trainer`?"),
         ({"nodes": {"Trainer": {"retry": 1}}}, "nodes.Trainer.retry: unknown key; did you mean `retries`?"),

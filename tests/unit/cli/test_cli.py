@@ -63,7 +63,8 @@ def test_help_imports_nothing_heavy() -> None:
 def test_every_command_explains_itself(home: Home) -> None:
     """Each command the README names answers --help."""
     names = "up down status deploy sample trigger runs logs events data schema"
-    names += " models rollout rollback history at replay token doctor"
+    names += " why approve reject reproduce export gc labels monitor"
+    names += " models rollout rollback quarantine pin history at replay token doctor"
     for name in names.split():
         done = ct(home, name, "--help")
         assert done.returncode == 0, done.stderr

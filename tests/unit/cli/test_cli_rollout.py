@@ -228,7 +228,7 @@ def test_as_many_versions_stay_warm_as_were_deployed(
     assert desired is not None
     assert desired.warm == (4, 3, 2, 1)
     (folder / "specs" / "abc" / "spec.json").write_text("{")
-    cli.main(["rollback", "trips"], standalone_mode=False)
+    cli.main(["rollback", "trips", "--keep"], standalone_mode=False)
     assert "the deployed spec of trips cannot be read" in capsys.readouterr().err
     desired = store.desired()
     assert desired is not None

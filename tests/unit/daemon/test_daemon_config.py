@@ -37,7 +37,7 @@ def test_supervisord_reads_back_what_was_meant(home: Home) -> None:
     assert Path(options.pidfile).resolve() == home.run / "supervisord.pid"
     assert options.configroot.supervisord.server_configs[0]["chmod"] == 0o700
     found = {process.name: process for group in options.process_group_configs for process in group.process_configs}
-    assert len(found) == 8
+    assert len(found) == 9
     for name, process in found.items():
         assert process.command.split()[1:] == ["-m", "ct.daemon.launch", name]
         assert Path(process.stdout_logfile).resolve() == home.logs / f"{name}.log"

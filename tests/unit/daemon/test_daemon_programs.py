@@ -17,7 +17,7 @@ def _by_name(**settings: object) -> dict[str, Program]:
 
 
 def test_every_part_of_the_product_has_a_program() -> None:
-    """Airflow's four parts, MLflow, the worker, serving and the sentinel."""
+    """Airflow's four parts, MLflow, the worker, serving, the monitor and the sentinel."""
     assert set(_by_name()) == {
         "airflow-api-server",
         "airflow-scheduler",
@@ -26,6 +26,7 @@ def test_every_part_of_the_product_has_a_program() -> None:
         "mlflow",
         "worker",
         "serving",
+        "monitor",
         "sentinel",
     }
 

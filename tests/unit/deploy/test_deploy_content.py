@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ct.deploy import _content_hash, deployed_pipelines, deployed_spec
+from ct.deploy import content_hash, deployed_pipelines, deployed_spec
 from ct.errors import ConfigError
 from ct.home import Home
 
@@ -25,25 +25,25 @@ def folder(tmp_path: Path) -> Path:
 
 def test_changed_bytes_are_other_content(folder: Path) -> None:
     """One byte makes another spec."""
-    before = _content_hash(folder)
+    before = content_hash(folder)
     (folder / "a.py").write_text("3", encoding="utf-8")
-    assert _content_hash(folder) != before
+    assert content_hash(folder) != before
 
 
 def test_moved_bytes_are_other_content(folder: Path) -> None:
     """Names count, and where one file ends and the next begins."""
-    before = _content_hash(folder)
+    before = content_hash(folder)
     (folder / "a.py").write_text("12", encoding="utf-8")
     (folder / "b.py").write_text("", encoding="utf-8")
-    assert _content_hash(folder) != before
+    assert content_hash(folder) != before
 
 
 def test_what_python_leaves_behind_is_not_content(folder: Path) -> None:
     """Running the pipeline's code does not change it."""
-    before = _content_hash(folder)
+    before = content_hash(folder)
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "a.pyc").write_bytes(b"x")
-    assert _content_hash(folder) == before
+    assert content_hash(folder) == before
 
 
 def test_unknown_pipeline_names_the_command(tmp_path: Path) -> None:

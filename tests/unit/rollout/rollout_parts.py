@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from ct.contracts import Feature, WorkerState
+from ct.contracts import Feature, Outcome, WorkerState
 from ct.errors import RegistryError
 from ct.home import Home
 from ct.rollout import Plan, announce_worker, apply, plan_rollback, plan_rollout
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ct.contracts import DesiredState
-    from ct.rollout import Applied, ModelStore
+    from ct.rollout import Aliases, Applied, ModelStore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 FEATURES = (Feature(name="carrier", dtype="string"), Feature(name="distance", dtype="float32"))
@@ -39,32 +39,57 @@ class Registry:
         self.champion = version
 
 
-def stage(store: ModelStore, folder: Path, version: int, features: tuple[Feature, ...] = FEATURES) -> None:
-    """Put a version's files into the store."""
+def stage(
+    store: ModelStore,
+    folder: Path,
+    version: int,
+    features: tuple[Feature, ...] = FEATURES,
+    outcome: Outcome = Outcome.APPROVED,
+) -> None:
+    """Put a version's files into the store; its number is its seed, so each has a fingerprint of its own."""
     saved_model = folder / f"model{version}"
     saved_model.mkdir(exist_ok=True)
     (saved_model / "saved_model.pb").write_text(str(version))
-    manifest = manifest_of("flights", version, saved_model, features=features, created_at=NOW)
+    manifest = manifest_of(
+        "flights", version, saved_model, features=features, created_at=NOW, outcome=outcome, seed=version
+    )
     store.stage(saved_model, manifest, {"instances": [], "predictions": []})
 
 
 def carry_out(
-    plan: Plan, store: ModelStore, registry: Registry | None = None, *, reason: str = "better", timeout_s: float = 10
+    plan: Plan,
+    store: ModelStore,
+    registry: Aliases | None = None,
+    *,
+    reason: str = "better",
+    timeout_s: float = 10,
+    forced: bool = False,
 ) -> Applied:
     """Apply a plan."""
-    registry = registry or Registry()
-    return apply(plan, store, registry, actor="on-call", reason=reason, clock=lambda: NOW, timeout_s=timeout_s)
+    return apply(
+        plan,
+        store,
+        registry or Registry(),
+        actor="on-call",
+        reason=reason,
+        clock=lambda: NOW,
+        forced=forced,
+        timeout_s=timeout_s,
+    )
 
 
-def roll_out(store: ModelStore, version: int, registry: Registry | None = None, timeout_s: float = 10) -> Applied:
+def roll_out(store: ModelStore, version: int, registry: Aliases | None = None, timeout_s: float = 10) -> Applied:
     """Plan and apply a rollout."""
     plan = plan_rollout("flights", version, reached=store.reached(), **store.facts(3))
     return carry_out(plan, store, registry, timeout_s=timeout_s)
 
 
-def roll_back(store: ModelStore, to: int | None = None, registry: Registry | None = None) -> Applied:
-    """Plan and apply a rollback."""
-    return carry_out(plan_rollback("flights", to, **store.facts(3)), store, registry, reason="worse")
+def roll_back(
+    store: ModelStore, to: int | None = None, registry: Aliases | None = None, *, quarantine: bool = False
+) -> Applied:
+    """Plan and apply a rollback; a drill where nothing else is said."""
+    plan = plan_rollback("flights", to, quarantine=quarantine, **store.facts(3))
+    return carry_out(plan, store, registry, reason="worse")
 
 
 def worker(generation: int, serving: int | None, error: str | None = None, loaded: tuple[int, ...] = ()) -> WorkerState:

@@ -31,7 +31,7 @@ def test_versions_are_in_numeric_order(store: ModelStore) -> None:
 
 def test_a_plan_is_a_list_of_steps_and_touches_nothing(store: ModelStore) -> None:
     """Planning is pure: the steps say what will happen, and the store is as before."""
-    plan = plan_rollout("flights", 1, desired=None, history=(), versions=(1,), keep=3)
+    plan = plan_rollout("flights", 1, desired=None, history=(), versions=(1,), keep=3, quarantined=())
     assert [type(step) for step in plan.steps] == [Desire, AwaitWorkers, Remember, PointChampion]
     assert store.desired() is None
     assert store.history() == ()
@@ -162,9 +162,7 @@ def test_two_changes_at_once_are_refused(store: ModelStore) -> None:
 def test_a_plan_made_before_another_change_is_refused(store: ModelStore) -> None:
     """A plan is applied to the state it was made from, or not at all."""
     roll_out(store, 1)
-    stale = plan_rollout(
-        "flights", 3, desired=store.desired(), history=store.history(), versions=store.versions(), keep=3
-    )
+    stale = plan_rollout("flights", 3, **store.facts(3))
     roll_out(store, 2)
     with pytest.raises(RolloutError, match="changed meanwhile"):
         apply(stale, store, Registry(), actor="a", reason="r", clock=lambda: NOW)

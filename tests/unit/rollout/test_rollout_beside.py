@@ -10,6 +10,7 @@ from rollout_parts import FEATURES, NOW, Registry, answering, carry_out, roll_ba
 from ct.contracts import Canary, Change, Feature, HistoryEntry
 from ct.errors import RolloutError
 from ct.rollout import check_features, check_key, plan_canary, plan_end, plan_rollout, plan_shadow
+from ct.rollout.journal import Journal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +126,7 @@ def ended_after_desiring(store: ModelStore, version: int) -> HistoryEntry:
         actor="killed",
         reason="r",
     )
-    store.begin(entry)
+    store.begin(Journal(before=plan.before, after=plan.after, entry=entry))
     store.desire(plan.after)
     return entry
 
@@ -142,11 +143,11 @@ def test_a_killed_rollout_is_in_the_history_and_rollback_goes_to_what_served_bef
 
 
 def test_a_command_killed_before_it_changed_anything_leaves_no_trace(store: ModelStore) -> None:
-    """The note of a change that was never desired is not history, and the next change takes it away."""
+    """The journal of a change that was never desired is not history, and the next change takes it away."""
     roll_out(store, 1)
     plan = plan_rollout("flights", 2, **store.facts(3))
     noted = store.history()[-1].model_copy(update={"generation": plan.after.generation, "version": 2})
-    store.begin(noted)
+    store.begin(Journal(before=plan.before, after=plan.after, entry=noted))
     assert [entry.version for entry in store.history()] == [1]
     roll_out(store, 3)
     assert [entry.version for entry in store.history()] == [1, 3]

@@ -31,7 +31,7 @@ def facts(canary: Canary | None = None, shadow: int | None = None) -> Facts:
     desired = DesiredState(
         name="flights", generation=3, version=3, previous=2, warm=(3, 2, 1), canary=canary, shadow=shadow
     )
-    return {"desired": desired, "history": history, "versions": (1, 2, 3, 10, 11), "keep": 2}
+    return {"desired": desired, "history": history, "versions": (1, 2, 3, 10, 11), "keep": 2, "quarantined": ()}
 
 
 def kinds(plan: Plan) -> list[type]:
@@ -150,7 +150,7 @@ def test_a_version_without_files_goes_beside_nothing() -> None:
 
 def test_nothing_goes_beside_nothing() -> None:
     """Before the first rollout there is no champion to go beside."""
-    nothing: Facts = {"desired": None, "history": (), "versions": (10,), "keep": 2}
+    nothing: Facts = {"desired": None, "history": (), "versions": (10,), "keep": 2, "quarantined": ()}
     with pytest.raises(RolloutError, match=r"nothing serves yet\. Let a version serve first"):
         plan_canary("flights", TENTH, **nothing)
     with pytest.raises(RolloutError, match="Nothing serves yet"):
@@ -159,7 +159,7 @@ def test_nothing_goes_beside_nothing() -> None:
 
 def test_generations_never_come_twice() -> None:
     """After a refused first version, and after desired.json was lost, the next generation is new to workers and history."""
-    nothing: Facts = {"desired": None, "history": (), "versions": (1,), "keep": 2}
+    nothing: Facts = {"desired": None, "history": (), "versions": (1,), "keep": 2, "quarantined": ()}
     assert plan_rollout("flights", 1, **nothing).after.generation == 1
     assert plan_rollout("flights", 1, reached=1, **nothing).after.generation == 2
     lost = facts()

@@ -14,6 +14,7 @@ from ct.contracts import Change, HistoryEntry
 from ct.errors import RolloutError
 from ct.home import Home
 from ct.rollout import ModelStore, apply, plan_rollback, plan_rollout
+from ct.rollout.journal import Journal
 from ct.rollout.waiting import LaggingError, OvertakenError, RefusedError
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def test_a_refused_plan_does_not_settle_the_change_that_waits(store: ModelStore)
     entry = HistoryEntry(
         generation=2, change=Change.ROLLOUT, version=2, previous=1, at=NOW, actor="waiting", reason="r"
     )
-    store.begin(entry)
+    store.begin(Journal(before=plan.before, after=plan.after, entry=entry))
     store.desire(plan.after)
     with pytest.raises(RolloutError, match="changed meanwhile"):
         carry_out(stale, store)

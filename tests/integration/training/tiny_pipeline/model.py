@@ -44,10 +44,12 @@ def _batches(files: list[str], transform: tft.TFTransformOutput, batch_size: int
 
 def _export(model: tf.keras.Model, transform: tft.TFTransformOutput, folder: str) -> None:
     spec = {name: feature for name, feature in transform.raw_feature_spec().items() if name in ("size", "kind")}
-    model.transform = transform.transform_features_layer()
+    served = tf.Module()  # not the Keras model: the serving plane does not load the optimizer's slots
+    served.weights = model.weights
+    served.transform = transform.transform_features_layer()
 
     def predict(features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        transformed = model.transform(dict(features))
+        transformed = served.transform(dict(features))
         inputs = {name: transformed[name] for name in ("size", "kind")}
         return {"probability": tf.squeeze(model(inputs, training=False), axis=1)}
 
@@ -60,4 +62,4 @@ def _export(model: tf.keras.Model, transform: tft.TFTransformOutput, folder: str
         return predict(tf.io.parse_example(examples, spec))
 
     signatures = {"serving_default": serving_default, "serving_examples": serving_examples}
-    tf.saved_model.save(model, folder, signatures=signatures)
+    tf.saved_model.save(served, folder, signatures=signatures)

@@ -1,0 +1,53 @@
+"""Simulated pairs of models of known quality, on rows like a month of flights.
+
+The two models' scores are normal within each class (the binormal model of ROC analysis), so that a model's true AUC is
+Phi(separation / sqrt 2). They are correlated within the class, as two trainings of one recipe are. Each model's probability is
+the true one given its own score, so that two models of equal AUC are equal in every metric.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from ct.gate import Scores
+
+ROWS = 27_000
+"""About a month of flights."""
+POSITIVE = 0.237
+"""Share of flights that are late."""
+CHAMPION_AUC = 0.70
+CORRELATION = 0.95
+"""Of the two scores within a class."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What pairs look like."""
+
+    gain: float = 0.0
+    """By how much the candidate's true AUC is higher."""
+
+    rows: int = ROWS
+
+
+def draw(design: Design, numbers: np.random.Generator) -> Scores:
+    """The rows of one pair, scored by both."""
+    labels = numbers.random(design.rows) < POSITIVE
+    common, ours, theirs = numbers.standard_normal((3, design.rows))
+    shared, own = np.sqrt(CORRELATION), np.sqrt(1 - CORRELATION)
+    return Scores(
+        labels=labels,
+        candidate=_probability(labels, shared * common + own * ours, CHAMPION_AUC + design.gain),
+        champion=_probability(labels, shared * common + own * theirs, CHAMPION_AUC),
+    )
+
+
+def _probability(labels: np.ndarray, noise: np.ndarray, auc: float) -> np.ndarray:
+    """What a model of this AUC rightly believes, float64 (rows,)."""
+    separation = NormalDist().inv_cdf(auc) * np.sqrt(2)
+    scores = separation * labels + noise
+    log_odds = separation * scores - separation**2 / 2 + np.log(POSITIVE / (1 - POSITIVE))
+    return 1 / (1 + np.exp(-log_odds))

@@ -1,0 +1,138 @@
+"""The gate's own metrics of both models on some rows, with confidence intervals of the candidate's value and of its gain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ct.gate.bootstrap import replicate_means
+from ct.gate.delong import delong
+from ct.gate.measured import Estimate, Measured
+from ct.gate.metrics import AUC, MEAN_METRICS, NEEDS_BOTH_CLASSES, Better, gain
+
+if TYPE_CHECKING:
+    from ct.gate.scores import Scores
+
+LEAST_OF_A_CLASS = 10
+"""Rows of each class below which there is no interval: neither DeLong's normal limit nor the bootstrap holds for so few."""
+LEAST_IN_A_TAIL = 10
+"""Replicates that must lie outside an interval on each side; where a correction for many slices leaves fewer, the tails are
+taken from the normal distribution with the replicates' standard deviation."""
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Of the bootstrap."""
+
+    replicates: int
+    seed: int
+
+
+def measure(metric: str, rows: Scores, level: float, resampling: Resampling, *, relative: bool = False) -> Measured:
+    """A metric of both models on the same rows.
+
+    Args:
+        metric: one of BUILT_IN.
+        rows: what to measure it on.
+        level: of the two-sided intervals.
+        resampling: of the bootstrap; the same rows and seed give the same intervals.
+        relative: whether the gain is a share of the champion's value.
+    """
+    models = [rows.candidate] if rows.champion is None else [rows.candidate, rows.champion]
+    finite = [bool(np.isfinite(scores).all()) for scores in models]
+    measurable = [scores for scores, known in zip(models, finite, strict=True) if known]
+    if not measurable or not _defined(metric, rows.labels):
+        return _placed(rows, finite, [], Estimate(None), Estimate(None))
+    if metric == AUC:
+        return _measure_auc(rows, finite, np.stack(measurable), level, relative=relative)
+    return _measure_means(metric, rows, finite, measurable, level, resampling, relative=relative)
+
+
+def _measure_auc(rows: Scores, finite: list[bool], scores: np.ndarray, level: float, *, relative: bool) -> Measured:
+    found = delong(rows.labels, scores)
+    values = found.values.tolist()
+    enough = _enough(AUC, rows.labels)
+    value = _normal(values[0], float(found.covariance[0, 0]), level, enough=enough)
+    if len(values) == 1:
+        return _placed(rows, finite, values, value, Estimate(None))
+    candidate, champion = values
+    # the gain's first derivatives by both values: exact for a difference, the delta method for a ratio
+    slope = np.array([1.0, -candidate / champion]) / champion if relative else np.array([1.0, -1.0])
+    gained = float(gain(Better.HIGHER, *found.values, relative=relative))
+    variance = float(slope @ found.covariance @ slope)
+    return _placed(rows, finite, values, value, _normal(gained, variance, level, enough=enough))
+
+
+def _measure_means(
+    metric: str,
+    rows: Scores,
+    finite: list[bool],
+    scores: list[np.ndarray],
+    level: float,
+    resampling: Resampling,
+    *,
+    relative: bool,
+) -> Measured:
+    measured = MEAN_METRICS[metric]
+    terms = np.concatenate([measured.terms(rows.labels, each) for each in scores], axis=1)
+    exact = [measured.value(means) for means in np.split(terms.mean(axis=0), len(scores))]
+    values = [float(value) for value in exact]
+    if _enough(metric, rows.labels):
+        means = replicate_means(terms, resampling.replicates, resampling.seed)
+        replicated = [measured.value(part) for part in np.split(means, len(scores), axis=1)]
+        intervals = [_percentiles(values[0], replicated[0], level, resampling)]
+        if len(scores) > 1:
+            gained = float(gain(measured.better, *exact, relative=relative))
+            gains = gain(measured.better, *replicated, relative=relative)
+            intervals.append(_percentiles(gained, gains, level, resampling))
+    else:
+        intervals = [Estimate(values[0])]
+        if len(scores) > 1:
+            intervals.append(Estimate(float(gain(measured.better, *exact, relative=relative))))
+    return _placed(rows, finite, values, intervals[0], intervals[-1] if len(scores) > 1 else Estimate(None))
+
+
+def _placed(rows: Scores, finite: list[bool], values: list[float], value: Estimate, gained: Estimate) -> Measured:
+    """What was measured, of the models that could be: `values` has one for each whose predictions are finite."""
+    if rows.champion is None:
+        return Measured(value, None, None, rows.rows)
+    candidate = value if finite[0] else Estimate(None)
+    champion = values[-1] if values and finite[1] else None
+    return Measured(candidate, champion, gained if all(finite) else Estimate(None), rows.rows)
+
+
+def _defined(metric: str, labels: np.ndarray) -> bool:
+    positives = int(labels.sum())
+    few = 2 if metric == AUC else 1
+    return labels.size > 0 and (metric not in NEEDS_BOTH_CLASSES or min(positives, labels.size - positives) >= few)
+
+
+def _enough(metric: str, labels: np.ndarray) -> bool:
+    positives = int(labels.sum())
+    fewest = min(positives, labels.size - positives) if metric in NEEDS_BOTH_CLASSES else labels.size
+    return fewest >= LEAST_OF_A_CLASS
+
+
+def _normal(value: float, variance: float, level: float, *, enough: bool) -> Estimate:
+    if not enough:
+        return Estimate(value)
+    half = NormalDist().inv_cdf((1 + level) / 2) * max(variance, 0.0) ** 0.5
+    return Estimate(value, value - half, value + half, level, "DeLong")
+
+
+def _percentiles(value: float, replicates: np.ndarray, level: float, resampling: Resampling) -> Estimate:
+    if not np.isfinite(value):
+        return Estimate(None)
+    if not np.isfinite(replicates).all():
+        return Estimate(value)
+    tail = (1 - level) / 2
+    method = f"paired bootstrap, {resampling.replicates} replicates"
+    if tail * resampling.replicates < LEAST_IN_A_TAIL:
+        half = NormalDist().inv_cdf(1 - tail) * float(replicates.std(ddof=1))
+        return Estimate(value, value - half, value + half, level, f"{method}, normal tails")
+    low = float(np.quantile(replicates, tail, method="lower"))
+    high = float(np.quantile(replicates, 1 - tail, method="higher"))
+    return Estimate(value, low, high, level, method)

@@ -1,0 +1,76 @@
+"""A verdict's reason: one sentence, with the numbers, that a person can act on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ct.contracts import CheckOutcome
+from ct.gate.checks import is_comparison
+from ct.gate.scores import OVERALL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ct.contracts import Check
+
+
+def reason_of(checks: Sequence[Check], champion_version: int | None, no_comparison: str | None) -> str:
+    """Why a verdict is what these checks make it.
+
+    Args:
+        checks: all of them, the gate's threshold first.
+        champion_version: the version that serves.
+        no_comparison: why the candidate cannot be compared with it, where it cannot.
+    """
+    blocking = [check for check in checks if check.blocking]
+    failed = [check for check in blocking if check.outcome is CheckOutcome.FAIL]
+    if failed:
+        return "; ".join(_failure(check, champion_version) for check in failed)
+    open_checks = [check for check in blocking if check.outcome is CheckOutcome.INCONCLUSIVE]
+    if open_checks:
+        told = [no_comparison] if no_comparison else []
+        told += [
+            _undecided(check, champion_version) for check in open_checks if not (no_comparison and is_comparison(check))
+        ]
+        return "; ".join(told)
+    first = checks[0]
+    if champion_version is None:
+        return f"{first.metric} {first.value:.4f} passes `{first.name}`; nothing serves yet to compare with"
+    comparisons = [_compared(check, champion_version) for check in blocking if is_comparison(check)]
+    return "; ".join([f"{first.metric} {first.value:.4f} passes `{first.name}`", *comparisons])
+
+
+def _compared(check: Check, champion_version: int | None) -> str:
+    """`auc 0.7031 against 0.7002 of version 6: better by 0.0029 (95 % interval 0.0004 to 0.0054)`."""
+    where = "" if check.slice == OVERALL else f" on {check.slice}"
+    if check.value is None:
+        return f"{check.metric}{where} has no value on these rows"
+    if check.difference is None or check.baseline is None:
+        return f"{check.metric}{where} {check.value:.4f}"
+    sign = "better" if check.difference >= 0 else "worse"
+    against = f"{check.metric}{where} {check.value:.4f} against {check.baseline:.4f} of version {champion_version}"
+    return f"{against}: {sign} by {_amount(check, abs(check.difference))} ({_interval(check)})"
+
+
+def _failure(check: Check, champion_version: int | None) -> str:
+    return f"{_compared(check, champion_version)} fails `{check.name}`"
+
+
+def _undecided(check: Check, champion_version: int | None) -> str:
+    if check.value is None:
+        return f"`{check.name}` cannot be told: {check.metric} has no value on these rows"
+    if check.low is None:
+        return f"`{check.name}` cannot be told from {check.rows or 0:,} rows: {_compared(check, champion_version)}"
+    return f"{_compared(check, champion_version)}: too close to tell `{check.name}`"
+
+
+def _interval(check: Check) -> str:
+    if check.low is None or check.high is None:
+        return "no interval from so few rows"
+    low, high = _amount(check, check.low), _amount(check, check.high)
+    return f"{100 * (check.level or 0):.4g} % interval {low} to {high}"
+
+
+def _amount(check: Check, number: float) -> str:
+    """A difference in the unit that the check's name gives its margin in."""
+    return f"{100 * number:.2f} %" if check.name.endswith("%") else f"{number:.4f}"

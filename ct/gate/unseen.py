@@ -1,0 +1,31 @@
+"""Whether the champion can be judged on the gate's spans: a model is flattered by rows that it has learnt from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ct.contracts import RunRequest, Span, VersionManifest
+
+
+def learnt_from(manifest: VersionManifest, request: RunRequest) -> tuple[str, ...]:
+    """Names of the spans to judge on that a version has learnt from, in these bytes or in an earlier revision of them.
+
+    Args:
+        manifest: the version's.
+        request: the run that would judge on `request.judged`.
+    """
+    if manifest.verdict.holdout and not manifest.refit and request.holdout:
+        return ()  # both were held out of the same last days
+    learnt = _learnt(manifest)
+    hashes, names = {span.sha256 for span in learnt}, {span.name for span in learnt}
+    return tuple(span.name for span in request.judged if span.sha256 in hashes or span.name in names)
+
+
+def _learnt(manifest: VersionManifest) -> tuple[Span, ...]:
+    if manifest.refit or len(manifest.spans) == 1:
+        return manifest.spans
+    trained = manifest.verdict.trained_sha256
+    if not trained:  # of a version from before this was on record: it was judged on its newest span
+        return manifest.spans[:-1]
+    return tuple(span for span in manifest.spans if span.sha256 in trained)

@@ -1,0 +1,126 @@
+"""The monitor's process: `python -m ct.monitor`. `ct up` starts it; one runs in a home."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from ct.deploy import deployed_pipelines, deployed_spec
+from ct.errors import CTError
+from ct.home import Home
+from ct.monitor.actions import RealActions
+from ct.monitor.monitor import ModelMonitor, Ports, records_of
+from ct.monitor.notify import Outbox, send_with_apprise
+from ct.monitor.pairing import Pairing, idle
+from ct.monitor.serving_metrics import ServingMetrics
+from ct.monitor_config import MonitorConfig
+from ct.registry import MlflowRegistry
+from ct.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOG = logging.getLogger("ct.monitor")
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+EVERY_S = 5.0
+PAIRS_EVERY = timedelta(minutes=1)
+NICE = 5
+"""Whoever answers requests goes first."""
+
+
+class Monitor:
+    """Watches every model of a home."""
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self._home = home
+        self._metrics = ServingMetrics(home, settings)
+        self._actions = RealActions(home, MlflowRegistry(settings.mlflow_base_url))
+        self._models: dict[str, ModelMonitor] = {}
+        self._pairings: dict[str, Pairing] = {}
+
+    def look(self) -> None:
+        """One look at each model. What goes wrong with one does not keep the others from being watched."""
+        for path in sorted(self._home.models.glob("*/desired.json")):
+            name = path.parent.name
+            try:
+                config = config_of(self._home, name)
+                if config.enabled:
+                    self._of(name).look(config)
+            except CTError as error:
+                LOG.warning("%s: %s", name, error.message)
+            except Exception:
+                LOG.exception("%s: this look failed; the next one begins anew", name)
+
+    def stop(self) -> None:
+        """End the processes that were started."""
+        for pairing in self._pairings.values():
+            pairing.stop()
+
+    def _of(self, name: str) -> ModelMonitor:
+        if name not in self._models:
+            records = records_of(self._home, name)
+            pairing = Pairing(self._home, name, records, every=PAIRS_EVERY, step_back=idle)
+            outbox = Outbox(self._home, records.folder / "outbox", send_with_apprise)
+            self._pairings[name] = pairing
+            self._models[name] = ModelMonitor(
+                self._home, name, Ports(self._metrics, self._actions, pairing, outbox, _now)
+            )
+        return self._models[name]
+
+
+def config_of(home: Home, model: str) -> MonitorConfig:
+    """The `monitor:` block that the model's pipeline was deployed with; the defaults for a model without a pipeline.
+
+    Raises:
+        ConfigError: the deployed spec cannot be read.
+    """
+    if model not in deployed_pipelines(home):
+        return MonitorConfig()
+    return MonitorConfig.model_validate(deployed_spec(home, model).config.get("monitor", {}))
+
+
+def main() -> int:
+    """Look until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each look
+    home = Home.from_environment()
+    home.check_layout()
+    os.nice(NICE)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    with _only_one(home):
+        monitor = Monitor(home, Settings.load(home))
+        LOG.info("watching the models of %s", home.root)
+        try:
+            while not stop.is_set():
+                monitor.look()
+                stop.wait(EVERY_S)
+        finally:
+            monitor.stop()
+    LOG.info("asked to stop")
+    return 0
+
+
+@contextmanager
+def _only_one(home: Home) -> Iterator[None]:
+    """Wait until no other monitor of this home runs; its lock goes with its process."""
+    home.monitor.mkdir(parents=True, exist_ok=True)
+    with (home.monitor / "lock").open("w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

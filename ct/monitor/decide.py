@@ -1,0 +1,120 @@
+"""What to do about what was found: a pure function."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from ct.contracts import Value
+from ct.monitor.signals import DRIFT_NEW, DRIFT_PREVIOUS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from ct.monitor.signals import Signal
+    from ct.monitor.watch import Watch
+    from ct.monitor_config import MonitorConfig
+
+SHARED = 0.5
+"""When the previous version has lost at least so much of what the new one has, the loss is the world's."""
+
+
+class Action(str, Enum):
+    """What the monitor does."""
+
+    KEEP = "keep"
+    ROLLBACK = "rollback"
+    RETRAIN = "retrain"
+    ALERT = "alert"
+
+
+class Decision(Value):
+    """An action and why."""
+
+    action: Action
+    reason: str = Field(description="A sentence with the numbers.")
+
+
+def decide(
+    signals: Sequence[Signal], watch: Watch, config: MonitorConfig, *, rolled_back: Collection[int] = ()
+) -> Decision:
+    """What to do now.
+
+    - Failures and slow answers that only the new version has: roll back.
+    - Its quality, or its predictions, are worse than the previous version's on the same rows: roll back; unless the previous
+      one has lost half as much against its own verdict, for then going back helps little and the world is to blame.
+    - Both have fallen behind what the gate measured: the world has changed; alert and retrain, and no rollback.
+    - Else go on.
+
+    Args:
+        signals: of the watch.
+        watch: which versions.
+        config: what may be done.
+        rolled_back: versions that the monitor has rolled back before; whoever let one serve again has decided.
+    """
+    by_name = {signal.name: signal for signal in signals}
+    blamed = [signal for signal in signals if _blames_the_new(signal, by_name)]
+    if blamed and watch.previous is not None:
+        return _roll_back(blamed, watch, config, rolled_back)
+    drifts = [by_name[name] for name in (DRIFT_NEW, DRIFT_PREVIOUS) if name in by_name]
+    alone = watch.previous is None
+    if drifts and all(drift.is_worse for drift in drifts) and (alone or _is_shared(by_name)):
+        return _world_changed(drifts, watch, config)
+    return Decision(action=Action.KEEP, reason=_open_question(signals, by_name, watch))
+
+
+def _blames_the_new(signal: Signal, by_name: dict[str, Signal]) -> bool:
+    if not signal.is_worse or signal.name in (DRIFT_NEW, DRIFT_PREVIOUS):
+        return False
+    if signal.name in ("errors", "latency"):
+        return True
+    quality = by_name.get("quality")
+    proven = signal.name == "shift" and quality is not None and quality.is_fine  # other predictions, and no worse ones
+    return not _is_shared(by_name) and not proven
+
+
+def _is_shared(by_name: dict[str, Signal]) -> bool:
+    """Whether the previous version has lost about as much against its verdict as the new one has."""
+    new, previous = by_name.get(DRIFT_NEW), by_name.get(DRIFT_PREVIOUS)
+    if new is None or previous is None or new.worse_by is None or previous.worse_by is None:
+        return False
+    return new.worse_by > new.tolerance and previous.worse_by >= SHARED * new.worse_by
+
+
+def _roll_back(blamed: list[Signal], watch: Watch, config: MonitorConfig, rolled_back: Collection[int]) -> Decision:
+    found = f"version {watch.new} is worse than version {watch.previous}: {'; '.join(map(told, blamed))}"
+    if watch.new in rolled_back:
+        again = "the monitor rolled it back before and somebody let it serve again, so it does not do so twice"
+        return Decision(action=Action.ALERT, reason=f"{found}; {again}")
+    if not config.auto_rollback:
+        return Decision(action=Action.ALERT, reason=f"{found}; auto_rollback is off, so nothing was changed")
+    return Decision(action=Action.ROLLBACK, reason=found)
+
+
+def _world_changed(drifts: list[Signal], watch: Watch, config: MonitorConfig) -> Decision:
+    which = f"version {watch.new}" if watch.previous is None else f"versions {watch.new} and {watch.previous} both"
+    found = f"the world has changed, {which} fell behind the gate: {'; '.join(map(told, drifts))}"
+    if config.retrain_on_drift:
+        return Decision(action=Action.RETRAIN, reason=found)
+    return Decision(action=Action.ALERT, reason=f"{found}; retrain_on_drift is off, so no run was asked for")
+
+
+def _open_question(signals: Sequence[Signal], by_name: dict[str, Signal], watch: Watch) -> str:
+    worse = [signal for signal in signals if signal.is_worse]
+    if worse and _is_shared(by_name):
+        return f"both versions are worse than at the gate, and not both surely yet: {'; '.join(map(told, worse))}"
+    if watch.previous is None:
+        return f"version {watch.new} is watched against what the gate measured"
+    return f"version {watch.new} is no worse than version {watch.previous} as far as the data tell"
+
+
+def told(signal: Signal) -> str:
+    """A signal in a few words and numbers."""
+    if signal.worse_by is None or signal.value is None or signal.reference is None:
+        return f"{signal.name}: {signal.note}"
+    return (
+        f"{signal.name} {signal.value:.4g} against {signal.reference:.4g} ({signal.note}), worse by {signal.worse_by:.4g} "
+        f"[{signal.low:.4g}, {signal.high:.4g}], tolerance {signal.tolerance:g}, {signal.rows} rows"
+    )

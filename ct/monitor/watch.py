@@ -1,0 +1,90 @@
+"""Which version is watched, against which, and since when."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from ct.contracts import Change, Value
+from ct.monitor.counters import Counters, Counts
+from ct.rollout.history import served_stack, serving_since
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ct.contracts import HistoryEntry
+    from ct.monitor_config import MonitorConfig
+
+
+class Watch(Value):
+    """One stretch of watching one version. alpha is spent once in each."""
+
+    generation: int = Field(description="Of the change with which the version began to serve.")
+    period: int = Field(default=0, ge=0, description="0 against the predecessor; one more for each stretch after that.")
+    new: int
+    previous: int | None = Field(
+        description="What served before; None after a rollback, for a first version, and once the new one has proven itself."
+    )
+    since: datetime
+    new_before: Counts = Field(default_factory=Counts, description="What had been counted of the new one at `since`.")
+    previous_before: Counts = Field(default_factory=Counts, description="All that was counted of the previous one.")
+
+    @property
+    def id(self) -> str:
+        """Names the watch in records and folders; it sorts as time goes."""
+        return f"{self.generation:06d}-{self.period:03d}"
+
+
+class Watched(Value):
+    """What the monitor keeps of a model between two looks; replaced atomically."""
+
+    watch: Watch
+    counters: Counters = Field(default_factory=Counters)
+    labelled: int = Field(default=0, ge=0, description="Rows with a label, compared in this watch so far.")
+
+
+def watch_now(
+    kept: Watched | None, history: Sequence[HistoryEntry], now: datetime, counters: Counters, config: MonitorConfig
+) -> Watch | None:
+    """The watch that is on: the one so far, the next one of the same version, or one of a version that began to serve.
+
+    Args:
+        kept: what was known at the last look.
+        history: every change, oldest first.
+        now: with a zone.
+        counters: after this look.
+        config: of the model.
+
+    Returns:
+        The watch; None before the first rollout.
+    """
+    began = serving_since(history)
+    if began is None:
+        return None
+    if kept is None or kept.watch.generation != began.generation:
+        previous = predecessor(history)
+        return Watch(
+            generation=began.generation,
+            new=began.version,
+            previous=previous,
+            since=began.at,
+            # Before this look: what came since then is the new version's, unless it had served before.
+            new_before=kept.counters.of(began.version) if kept else Counts(),
+            previous_before=counters.of(previous) if previous else Counts(),
+        )
+    watch = kept.watch
+    is_over = now - watch.since >= timedelta(hours=config.hours) or kept.labelled >= config.rows
+    return (
+        Watch(generation=watch.generation, period=watch.period + 1, new=watch.new, previous=None, since=now)
+        if (is_over)
+        else watch
+    )
+
+
+def predecessor(history: Sequence[HistoryEntry]) -> int | None:
+    """The version that a rollback would let serve, when what serves now was rolled out and not gone back to."""
+    began = serving_since(history)
+    earlier = served_stack(history)[:-1]
+    return earlier[-1] if began and began.change is Change.ROLLOUT and earlier else None

@@ -1,0 +1,99 @@
+"""Whether a plan's version may answer requests at all: the gate's verdict on it, and the features that clients send."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ct.contracts import Change
+from ct.errors import RolloutError
+
+if TYPE_CHECKING:
+    from ct.contracts import VersionManifest
+    from ct.rollout.steps import Plan
+    from ct.rollout.store import ModelStore
+
+
+def admit(plan: Plan, store: ModelStore, *, force: bool = False, allow_incompatible: bool = False) -> bool:
+    """See that what a plan lets answer may do so. A shadow answers nobody, so any version may be one.
+
+    A rollback may go to whatever has served before, and its contract is not asked: it must work when nothing else does.
+
+    Args:
+        plan: from ct.rollout.plan.
+        store: the model's.
+        force: let a version serve that the gate did not approve.
+        allow_incompatible: let a version serve that takes features which the champion does not.
+
+    Returns:
+        Whether the gate's verdict is overruled; the history keeps that for ever.
+
+    Raises:
+        RolloutError: it may not; the message says why and what would let it.
+        UnknownVersionError: a manifest cannot be read.
+    """
+    if plan.change in (Change.SHADOW, Change.END, Change.REVERT):
+        return False
+    version = plan.after.version
+    if plan.change is Change.ROLLBACK:
+        if any(entry.version == version for entry in store.history()):
+            return False
+        return _overrules(store.manifest(version), plan, force=False)
+    if plan.change is Change.CANARY and plan.after.canary is not None:
+        return _overrules(store.manifest(plan.after.canary.version), plan, force=force)
+    manifest = store.manifest(version)
+    overrules = _overrules(manifest, plan, force=force)
+    if plan.before is not None and not allow_incompatible:
+        _require_compatible(store.manifest(plan.before.version), manifest)
+    return overrules
+
+
+def incompatible_features(champion: VersionManifest, version: VersionManifest) -> list[str]:
+    """What requests made for the champion lack or get wrong for a version; empty when it takes the same features.
+
+    A feature less is incompatible too: serving answers a request that carries an unknown feature with 400.
+    """
+    known = {feature.name: feature.dtype for feature in champion.features}
+    found = []
+    for feature in version.features:
+        if feature.name not in known:
+            found.append(f"{feature.name} ({feature.dtype}) is new and required")
+        elif known[feature.name] != feature.dtype:
+            found.append(f"{feature.name} is {feature.dtype}, not {known[feature.name]}")
+    taken = {feature.name for feature in version.features}
+    gone = [(name, dtype) for name, dtype in known.items() if name not in taken]
+    return found + [f"{name} ({dtype}) is gone, and requests that carry it are refused" for name, dtype in gone]
+
+
+def _require_compatible(champion: VersionManifest, version: VersionManifest) -> None:
+    found = incompatible_features(champion, version)
+    if found:
+        raise RolloutError(
+            f'Version {version.version} of "{version.name}" does not take what clients of version {champion.version} send: '
+            f"{'; '.join(found)}. Nothing was changed; version {champion.version} is still serving. Once clients send it, let "
+            f"the version serve with `ct rollout {version.name} --version {version.version} --allow-incompatible`, or set "
+            f"`serving: {{allow_incompatible: true}}` in pipeline.yaml.",
+            name=version.name,
+            version=version.version,
+            serving=champion.version,
+            incompatible=found,
+        )
+
+
+def _overrules(manifest: VersionManifest, plan: Plan, *, force: bool) -> bool:
+    if manifest.may_serve:
+        return False
+    if force:
+        return True
+    name, version = manifest.name, manifest.version
+    serving = f"Version {plan.before.version} is still serving" if plan.before else "Nothing serves yet"
+    if manifest.approval is not None:
+        why = f"was not approved by {manifest.approval.by}: {manifest.approval.reason}"
+    else:
+        why = f"was not approved by the gate ({manifest.verdict.outcome.value}): {manifest.verdict.reason}"
+    raise RolloutError(
+        f'Version {version} of "{name}" {why}. Nothing was changed. {serving}. `ct why {name} {version}` shows every check; '
+        f'`ct rollout {name} --version {version} --force --reason "..."` lets it serve all the same, and is marked for ever.',
+        name=name,
+        version=version,
+        verdict=manifest.verdict.outcome.value,
+    )

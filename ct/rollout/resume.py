@@ -1,0 +1,96 @@
+"""Finishes what was cut short: a change whose command was killed, and an alias that could not be moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ct.rollout.execution import complete_revert, finish, point_champion
+from ct.rollout.locks import alone, writing
+from ct.rollout.plan import plan_of
+from ct.rollout.waiting import LaggingError, OvertakenError, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from ct.contracts import HistoryEntry
+    from ct.rollout.execution import Aliases
+    from ct.rollout.journal import Journal
+    from ct.rollout.store import ModelStore
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What was found cut short, and what became of it."""
+
+    message: str
+    """A sentence for people; empty when only the alias was behind."""
+    entry: HistoryEntry | None
+    """The change that was found; None when only the alias was behind."""
+    alias_problem: str | None
+    """Why the registry's alias is behind still; None when it is right."""
+
+
+def resume(
+    store: ModelStore, aliases: Aliases, *, clock: Callable[[], datetime], timeout_s: float = 60.0
+) -> Resumed | None:
+    """Finish a change that was cut short, and move the alias if it is behind. Calling it at any time, from anywhere, is safe.
+
+    - The change is desired: the workers are waited for, as its own command would have. When they hold the version the history
+      is written, the version that it quarantines is quarantined, and the alias follows; when they refuse it, it is reverted.
+    - It was to be reverted: the revert is carried out.
+    - It had not come to be desired: it is dropped, as if it had never been asked for.
+
+    A change whose command runs is left to it, and a rollback may overtake this as it overtakes any change.
+
+    Args:
+        store: the model's.
+        aliases: where the alias `champion` is kept. It is asked only when it is behind.
+        clock: the time for the history, with a zone.
+        timeout_s: how long workers may take to load and prove the version.
+
+    Returns:
+        None when there was nothing to do, or somebody else is at it.
+
+    Raises:
+        RolloutError: desired.json cannot be read; nothing was changed.
+    """
+    with alone(store) as is_alone:
+        if not is_alone:
+            return None
+        journal = store.journal()
+        message = _resume(journal, store, aliases, clock=clock, timeout_s=timeout_s) if journal else ""
+        if message is None:
+            return None
+        newest = store.remembered()
+        is_behind = newest is not None and store.alias_is_behind
+        problem = point_champion(aliases, store, newest.version) if newest is not None and is_behind else None
+    if not message and not is_behind:
+        return None
+    return Resumed(message, journal.entry if journal and message else None, problem)
+
+
+def _resume(
+    journal: Journal, store: ModelStore, aliases: Aliases, *, clock: Callable[[], datetime], timeout_s: float
+) -> str | None:
+    """What became of the change, in words; None when it was overtaken and so is another's to finish."""
+    entry = journal.entry
+    told = f'the {entry.change.value} of "{store.name}" (version {journal.after.version}) by {entry.actor}, cut short,'
+    with writing(store):
+        if store.journal() != journal:
+            return None
+        pending = journal.pending(store.desired())
+        if pending is None:
+            store.settle()
+            return f"{told} had changed nothing and is dropped"
+        if journal.revert is not None:
+            complete_revert(journal, store)
+            return f"{told} is reverted: {journal.revert.reason}"
+    try:
+        finish(plan_of(journal), journal, store, aliases, clock=clock, timeout_s=timeout_s)
+    except OvertakenError:
+        return None
+    except (RefusedError, LaggingError) as error:
+        return f"{told} has ended: {error.message}"
+    return f"{told} is finished"

@@ -1,0 +1,186 @@
+"""Signals: what each says of planted differences, and what it says without data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from monitor_parts import FakeServing
+
+from ct.contracts import Check, CheckOutcome, Verdict
+from ct.monitor.compared import Compared
+from ct.monitor.counters import Counters, Counts, advance, parse
+from ct.monitor.signals import DRIFT_NEW, DRIFT_PREVIOUS, drift, errors, latency, quality, shift, signals_of
+from ct.monitor_config import MonitorConfig
+from tests.manifests import VERDICT
+
+ALPHA = 0.0025
+
+
+def counts(requests: int, failed: int = 0, slow: int = 0) -> Counts:
+    """What serving counted of a version."""
+    return advance(Counters(), parse(FakeServing(counts={7: (requests, failed, slow)})(), "flights")).of(7)
+
+
+def verdict(metric: str, value: float) -> Verdict:
+    """A verdict that measured one metric."""
+    check = Check(name=metric, metric=metric, value=value, threshold=0.0, outcome=CheckOutcome.PASS)
+    return VERDICT.model_copy(update={"checks": (check,)})
+
+
+def test_failures_above_the_previous_versions_are_worse() -> None:
+    """Five in a hundred against one in a thousand; and one in a thousand on both sides is fine."""
+    assert errors(counts(1000, 50), counts(5000, 5), 0.01, ALPHA).is_worse
+    same = errors(counts(5000, 5), counts(5000, 5), 0.01, ALPHA)
+    assert (same.is_worse, same.is_fine) == (False, True)
+    assert same.worse_by == pytest.approx(0.0)
+
+
+def test_without_requests_on_either_side_nothing_is_said() -> None:
+    """The interval is not there, and neither is a verdict."""
+    for signal in (errors(counts(0), counts(100), 0.01, ALPHA), errors(counts(100), Counts(), 0.01, ALPHA)):
+        assert (signal.state, signal.worse_by) == ("open", None)
+        assert "nothing to compare" in signal.note
+
+
+def test_slow_is_what_the_previous_version_hardly_ever_was() -> None:
+    """At most one in twenty of its requests took more than a millisecond; of the new one's, half do."""
+    found = latency(counts(500, slow=250), counts(5000, slow=50), 0.1, ALPHA)
+    assert found.is_worse
+    assert "more than 1 ms" in found.note
+    assert latency(counts(5000, slow=60), counts(5000, slow=50), 0.1, ALPHA).is_fine
+
+
+def test_the_limit_is_wider_when_the_previous_version_was_slow() -> None:
+    """Most of its requests took longer than a millisecond, so the next edge is the limit, and it is kept."""
+    found = latency(counts(500, slow=500), counts(5000, slow=4000), 0.1, ALPHA)
+    assert not found.is_worse
+    assert "more than 1000 ms" in found.note
+
+
+def test_distributions_that_differ_on_the_same_rows_are_a_shift() -> None:
+    """All predictions a fifth higher; and noise that leaves the distribution as it is, is none."""
+    rng = np.random.default_rng(1)
+    previous = rng.beta(2, 5, 3000)
+    moved = shift(Compared(new=np.clip(previous + 0.2, 0, 1), previous=previous), 0.15, ALPHA)
+    assert moved.is_worse
+    assert moved.worse_by is not None
+    assert moved.worse_by > 0.3
+    noisy = shift(Compared(new=np.clip(previous + rng.normal(0, 0.02, 3000), 0, 1), previous=previous), 0.15, ALPHA)
+    assert noisy.is_fine
+
+
+def labelled(rng: np.random.Generator, rows: int, *, previous_flips: bool = False, new_flips: bool = False) -> Compared:
+    """Rows of a world where both versions know the chances; one that flips says the opposite."""
+    chances = rng.beta(2, 2, rows)
+    happened = (rng.random(rows) < chances).astype(float)
+    new, previous = (1 - chances if flips else chances for flips in (new_flips, previous_flips))
+    return Compared(new=new, previous=previous, labels=happened, labelled_new=new, labelled_previous=previous)
+
+
+def test_worse_predictions_of_the_same_rows_are_worse_quality() -> None:
+    """A version that says the opposite, against one that is right."""
+    rng = np.random.default_rng(2)
+    assert quality(labelled(rng, 1000, new_flips=True), 0.005, ALPHA).is_worse
+    assert not quality(labelled(rng, 1000, previous_flips=True), 0.005, ALPHA).is_worse
+    assert quality(labelled(rng, 3000), 0.005, ALPHA).is_fine
+
+
+def test_a_prediction_that_is_no_number_is_as_wrong_as_can_be() -> None:
+    """It does not make the mean vanish."""
+    found = labelled(np.random.default_rng(3), 500)
+    broken = Compared(found.new, found.previous, found.labels, np.full(500, np.nan), found.labelled_previous)
+    assert quality(broken, 0.005, ALPHA).value == 1.0
+
+
+@pytest.mark.parametrize("metric", ["brier", "auc", "binary_accuracy"])
+def test_a_world_that_turned_round_is_drift_in_each_metric(metric: str) -> None:
+    """Against what the gate measured when the world was as the model knows it; and no drift while it is."""
+    rng = np.random.default_rng(4)
+    chances = rng.beta(2, 2, 200_000)
+    happened = rng.random(200_000) < chances
+    order = np.argsort(chances)
+    ranks = np.empty(len(chances))
+    ranks[order] = np.arange(len(chances))
+    positives = happened.sum()
+    measured = {
+        "brier": float(np.mean((chances - happened) ** 2)),
+        "auc": float((ranks[happened].mean() - (positives - 1) / 2) / (len(chances) - positives)),
+        "binary_accuracy": float(np.mean((chances >= 0.5) == happened)),
+    }[metric]
+    good, bad = labelled(rng, 3000), labelled(rng, 1000, new_flips=True)
+    assert not drift("drift", verdict(metric, measured), good.labelled_new, good.labels, 0.05, 0.01).is_worse
+    found = drift("drift", verdict(metric, measured), bad.labelled_new, bad.labels, 0.05, 0.01)
+    assert found.is_worse
+    assert found.reference == measured
+    assert metric in found.note
+
+
+def test_a_verdict_without_a_metric_that_can_be_followed_says_so() -> None:
+    """No number is made up."""
+    found = drift("drift", verdict("log_loss", 0.5), np.array([0.5]), np.array([1.0]), 0.05, 0.01)
+    assert (found.state, found.worse_by) == ("open", None)
+    assert "brier, auc, binary_accuracy" in found.note
+
+
+def test_a_gap_between_slices_is_not_taken_for_the_metric() -> None:
+    """The gate's fairness check has the metric's name and another number."""
+    gap = Check(
+        name="brier between values of origin differs by at most 0.1",
+        metric="brier",
+        value=0.02,
+        threshold=0.1,
+        outcome=CheckOutcome.PASS,
+    )
+    auc = Check(name="auc at least 0.6", metric="auc", value=0.7, threshold=0.6, outcome=CheckOutcome.PASS)
+    judged = VERDICT.model_copy(update={"checks": (gap, auc)})
+    assert drift("drift", judged, np.array([0.2, 0.5]), np.array([0.0, 1.0]), 0.05, 0.01).reference == 0.7
+
+
+def of(config: MonitorConfig, **changes: Any) -> dict[str, float]:
+    """The signals of a watch and the alpha of each."""
+    values = {
+        "counts": Counts(),
+        "previous_counts": Counts(),
+        "compared": Compared(previous=np.empty(0), labelled_previous=np.empty(0)),
+        "verdict": None,
+        "previous_verdict": None,
+    }
+    return {signal.name: signal.alpha for signal in signals_of(config, **{**values, **changes})}
+
+
+def test_alpha_is_split_over_the_signals_that_are_on() -> None:
+    """Whatever is switched off leaves its part to the others; drift has an alpha of its own."""
+    drifts = {DRIFT_NEW: 0.01, DRIFT_PREVIOUS: 0.01}
+    assert of(MonitorConfig()) == {"errors": 0.0025, "latency": 0.0025, "shift": 0.0025, "quality": 0.0025, **drifts}
+    assert of(MonitorConfig(signals=("errors", "quality"))) == {"errors": 0.005, "quality": 0.005, **drifts}
+
+
+def test_without_a_previous_version_only_drift_is_watched() -> None:
+    """There is nothing else to compare with."""
+    assert set(of(MonitorConfig(), previous_counts=None, compared=Compared())) == {DRIFT_NEW}
+
+
+def test_counts_go_on_over_a_restart_of_serving() -> None:
+    """Its counters begin anew; what was counted before stays, and no look counts anything twice."""
+    counters = Counters()
+    for shown in ({7: (100, 10, 20)}, {7: (100, 10, 20)}, {7: (30, 3, 0)}, {7: (40, 3, 1), 6: (5, 0, 0)}):
+        counters = advance(counters, parse(FakeServing(counts=shown)(), "flights"))
+        counters = Counters.model_validate_json(counters.model_dump_json())
+    assert counters.of(7) == Counts(requests=140, failed=13, buckets={"0.001": 119, "1.0": 140, "+Inf": 140})
+    assert counters.of(6).requests == 5
+
+
+def test_other_models_and_what_nobody_chose_by_chance_are_not_counted() -> None:
+    """Pinned requests, a shadow's, other models', and those that reached no version."""
+    lines = [
+        f'ct_requests_total{{code="500",model="{model}",protocol="v2",variant="{variant}",version="{version}"}} 9.0'
+        for model, variant, version in (
+            ("flights", "pinned", 7),
+            ("flights", "shadow", 7),
+            ("taxi", "champion", 7),
+            ("flights", "champion", 0),
+        )
+    ]
+    assert parse("\n".join(lines), "flights") == {}
