@@ -56,8 +56,9 @@ def probabilities(saved_model: Path, examples: Sequence[bytes]) -> np.ndarray:
             for begin in range(0, len(examples), BATCH_ROWS)
         ]
     except CANNOT_SCORE as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UnscorableError(f"it gives no predictions for these rows: {lines[0]}", model=str(saved_model)) from error
+        raise UnscorableError(
+            f"it gives no predictions for these rows: {_cause(error)}", model=str(saved_model)
+        ) from error
     scored = np.concatenate(answers).astype(np.float32).reshape(-1)
     if scored.size != len(examples):
         raise UnscorableError(f"it gives {scored.size} predictions for {len(examples)} rows", model=str(saved_model))
@@ -155,3 +156,14 @@ def _texts(column: pa.Array) -> np.ndarray:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def _cause(error: Exception) -> str:
+    """The line of an error that names the cause. TensorFlow begins with a heading that ends in a colon, and lists nodes."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [
+        line
+        for line in lines
+        if not line.endswith(":") and not line.startswith(("Detected at node", "File ", "[[", "Node: "))
+    ]
+    return (told or lines or [type(error).__name__])[0]

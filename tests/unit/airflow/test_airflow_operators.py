@@ -52,7 +52,7 @@ class Registry:
             raise RegistryError("MLflow is down.")
         return f"m-{request.run_id}"
 
-    def fail_run(self, mlflow_run_id: str, reason: str) -> None:
+    def fail_run(self, mlflow_run_id: str, reason: str, *, status: str = "FAILED") -> None:
         """Fail."""
         Registry.failed.append((mlflow_run_id, reason))
 
