@@ -216,7 +216,9 @@ def test_status_and_runs_say_that_a_run_waits_for_a_person(home: Home, ct: Calla
     assert "waits for a person" not in ct("status") + ct("runs")
     ask(home, "p-1", QUESTION)
     for shown in (ct("status"), ct("runs", "p")):
-        assert re.search(r"waits for a person, asked \d+ (s|min) ago: `ct approve p` or `ct reject p`; rejected at", shown)
+        assert re.search(
+            r"waits for a person, asked \d+ (s|min) ago: `ct approve p` or `ct reject p`; rejected at", shown
+        )
     assert json.loads(ct("runs", "--json"))[0]["waits_for_person"]["approves_by_default"] is False
     assert json.loads(ct("status", "--json"))["pipelines"][0]["waits_for_person"] is not None
     answer(home, "p-1", Approval(approved=True, by="ada", at=NOW, reason="yes"))
