@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SCORES = "scores.parquet"
 EXAMPLES_SIGNATURE = "serving_examples"
+PLACES = ("Detected at node", "File ", "Node: ", "[[", "<stack traces")
+"""How lines of TensorFlow's errors begin that say where, not what."""
 BATCH_ROWS = 4096
 PROBED_ROWS = 64
 """Rows that show whether a model answers at all."""
@@ -161,9 +163,5 @@ def _text(value: object) -> str | None:
 def _cause(error: Exception) -> str:
     """The line of an error that names the cause. TensorFlow begins with a heading that ends in a colon, and lists nodes."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [
-        line
-        for line in lines
-        if not line.endswith(":") and not line.startswith(("Detected at node", "File ", "[[", "Node: "))
-    ]
+    told = [line for line in lines if not line.endswith(":") and not line.startswith(PLACES)]
     return (told or lines or [type(error).__name__])[0]
