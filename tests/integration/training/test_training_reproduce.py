@@ -140,7 +140,9 @@ def test_removed_artifacts_are_marked(first_run: Run, tmp_path: Path) -> None:
     """What `ct gc` removed is deleted in ML Metadata, too, once."""
     database = tmp_path / "metadata.db"
     shutil.copy(first_run.home.artifacts("tiny") / "metadata.db", database)
-    folder = first_run.output("Trainer", "model")
+    models = first_run.home.artifacts("tiny") / "Trainer" / "model"
+    executions = executions_by_run(database)[first_run.request.run_id]
+    (folder,) = [models / str(execution) for execution in executions if (models / str(execution)).exists()]
     folder.rename(tmp_path / "gone")
     try:
         assert mark_deleted(database, [first_run.request.run_id, "unknown"]) == 1
