@@ -7,3 +7,7 @@ import tempfile
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="ct-test-airflow-"))
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+from task_run import node, run
+
+__all__ = ["node", "run"]
