@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ct.config import PipelineConfig
     from ct.home import Home
 
-HASH_CHARACTERS = 16
+HASH_CHARACTERS, SCHEMA_HASH_CHARACTERS = 16, 12
 LEFT_OUT = ("__pycache__", ".ipynb_checkpoints", ".DS_Store")
 
 
@@ -93,6 +93,11 @@ def deployed_spec(home: Home, pipeline: str) -> DeployedSpec:
         )
     path = spec_dir_of(home, pipeline, spec_hash) / "spec.json"
     return DeployedSpec.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def schema_hash(schema: Path) -> str:
+    """What stands for a schema.pbtxt in the names of the spans that were encoded by it (ct.training.example_gen)."""
+    return hashlib.sha256(schema.read_bytes()).hexdigest()[:SCHEMA_HASH_CHARACTERS]
 
 
 def spec_dir_of(home: Home, pipeline: str, spec_hash: str) -> Path:

@@ -1,4 +1,4 @@
-"""Which processes end together, as Linux's prctl(2) arranges it. Called by the process that it is about."""
+"""What Linux arranges about a process: with which others it ends (prctl(2)), and when it may compute."""
 
 from __future__ import annotations
 
@@ -24,3 +24,11 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
 def adopt_orphans() -> None:
     """Become the parent of each descendant whose own parent ends, so that none can leave this process's tree."""
     _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def compute_when_idle(pid: int = 0) -> None:
+    """Let a process, by default this one, compute only when no other wants the processor."""
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.setpriority(os.PRIO_PROCESS, pid, 19)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from ct.contracts import Approval, NodeResult, Outcome, RunRequest
+from ct.contracts import NodeResult, Outcome, RunRequest
 from ct.triggers.records import RunStatus, SkipCause
+from ct.verdict_page.record import approval_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ct.contracts import Approval
     from ct.home import Home
     from ct.triggers.ledger import Ledger
 
@@ -53,7 +55,7 @@ def close_run(home: Home, ledger: Ledger, run_id: str, *, failed_tasks: Iterable
         failed_tasks: The tasks that Airflow calls failed, in the order in which they ran.
     """
     ending = ending_of(
-        read_request(home, run_id), read_results(home, run_id), tuple(failed_tasks), _read_approval(home, run_id)
+        read_request(home, run_id), read_results(home, run_id), tuple(failed_tasks), approval_of(home, run_id)
     )
     ledger.finish_run(
         run_id,
@@ -150,14 +152,6 @@ def read_request(home: Home, run_id: str) -> RunRequest | None:
     """None when the run ended before its request was written."""
     try:
         return RunRequest.model_validate_json(home.request_path(run_id).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-
-
-def _read_approval(home: Home, run_id: str) -> Approval | None:
-    """None where nobody was asked, or has answered yet."""
-    try:
-        return Approval.model_validate_json((home.runs / run_id / "approval.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 

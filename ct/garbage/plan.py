@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ct.contracts import DeployedSpec
+from ct.deploy import schema_hash
 from ct.garbage.items import Item, Kind
 from ct.garbage.needed import Needed, needed_of, retention_of
 from ct.rollout import ModelStore
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ct.home import Home
     from ct.triggers.ledger import Ledger
 
-SCHEMA_HASH_CHARACTERS = 12
-"""As in the names of encoded spans (ct.training.example_gen)."""
+SHORT = 12
+"""Characters of a hash that people see."""
 LEFTOVER_AFTER = timedelta(days=1)
 """What nobody has written to for so long belongs to a process that was killed; each of them lives for minutes."""
 TRASH = "gc-"
@@ -98,13 +98,13 @@ def _artifacts(root: Path, executions: Mapping[str, Sequence[int]], ended: set[s
 
 
 def _encoded(folder: Path, needed: Needed) -> Iterator[Item]:
-    schemas = {_schema_hash(path) for path in needed.schemas if path.exists()}
+    schemas = {schema_hash(path) for path in needed.schemas if path.exists()}
     for path in sorted(folder.glob("[0-9a-f]*-*-*")):
         sha256, schema, part = path.name.split("-", 2)
         if sha256 not in needed.encoded:
-            yield Item(Kind.ENCODED, f"{sha256[:SCHEMA_HASH_CHARACTERS]} {part}", (path,), "left the window")
+            yield Item(Kind.ENCODED, f"{sha256[:SHORT]} {part}", (path,), "left the window")
         elif schemas and schema not in schemas:
-            yield Item(Kind.ENCODED, f"{sha256[:SCHEMA_HASH_CHARACTERS]} {part}", (path,), "of an earlier schema")
+            yield Item(Kind.ENCODED, f"{sha256[:SHORT]} {part}", (path,), "of an earlier schema")
 
 
 def _fetched(folder: Path, needed: Needed) -> Iterator[Item]:
@@ -138,7 +138,3 @@ def _leftovers(home: Home, now: datetime) -> Iterator[Item]:
         written = datetime.fromtimestamp(path.stat().st_mtime, now.tzinfo)
         if path.name.startswith(TRASH) or written < now - LEFTOVER_AFTER:
             yield Item(Kind.LEFTOVER, str(path.relative_to(home.root)), (path,), f"of {written:%Y-%m-%d %H:%M}")
-
-
-def _schema_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:SCHEMA_HASH_CHARACTERS]

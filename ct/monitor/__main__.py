@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 from ct.deploy import deployed_pipelines, deployed_spec
 from ct.errors import CTError
 from ct.home import Home
+from ct.lifetime import compute_when_idle
 from ct.monitor.actions import RealActions
 from ct.monitor.monitor import ModelMonitor, Ports, records_of
 from ct.monitor.notify import Outbox, send_with_apprise
-from ct.monitor.pairing import Pairing, idle
+from ct.monitor.pairing import Pairing
 from ct.monitor.serving_metrics import ServingMetrics
 from ct.monitor_config import MonitorConfig
 from ct.registry import MlflowRegistry
@@ -66,7 +67,7 @@ class Monitor:
     def _of(self, name: str) -> ModelMonitor:
         if name not in self._models:
             records = records_of(self._home, name)
-            pairing = Pairing(self._home, name, records, every=PAIRS_EVERY, step_back=idle)
+            pairing = Pairing(self._home, name, records, every=PAIRS_EVERY, step_back=compute_when_idle)
             outbox = Outbox(self._home, records.folder / "outbox", send_with_apprise)
             self._pairings[name] = pairing
             self._models[name] = ModelMonitor(

@@ -120,11 +120,3 @@ class Pairing:
         if told["unfit"]:
             return f"{told['unfit']} logged rows lack features that the previous version takes, and are not compared"
         return None
-
-
-def idle(pid: int) -> None:
-    """Let a process compute only when no other wants the processor."""
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.setpriority(os.PRIO_PROCESS, pid, 19)

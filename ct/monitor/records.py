@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from datetime import datetime  # noqa: TC003  pydantic needs the class at run time
 from enum import Enum
@@ -24,12 +23,12 @@ from pydantic import Field, ValidationError
 
 from ct.contracts import Value
 from ct.home import write_atomically
+from ct.json_lines import JsonLines
 from ct.monitor.decide import Action, Decision  # noqa: TC001  pydantic needs the classes at run time
 from ct.monitor.signals import Signal  # noqa: TC001
 from ct.monitor.watch import Watch, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 KEPT_PAIRS = 3
@@ -78,7 +77,7 @@ class Records:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lines = folder / "decisions.jsonl"
+        self._lines = JsonLines(folder / "decisions.jsonl", Decided)
 
     def watched(self) -> Watched | None:
         """What was known at the last look; None before the first, or when the file is damaged and one begins anew."""
@@ -107,27 +106,11 @@ class Records:
 
     def decisions(self) -> tuple[Decided, ...]:
         """Every line, oldest first; one that a crash cut off is left out."""
-        return tuple(self._read_lines())
+        return self._lines.read()
 
     def note(self, line: Decided) -> None:
         """Add a line; on disk when this returns."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        torn = self._lines.exists() and not self._lines.read_bytes().endswith(b"\n")
-        with self._lines.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + line.model_dump_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _read_lines(self) -> Iterator[Decided]:
-        try:
-            content = self._lines.read_bytes()
-        except FileNotFoundError:
-            return
-        for line in content.split(b"\n"):
-            try:
-                yield Decided.model_validate_json(line)
-            except ValidationError:
-                continue  # cut off by a crash; the next line stands on its own
+        self._lines.append(line)
 
 
 def _read(path: Path, kind: type[Kind]) -> Kind | None:

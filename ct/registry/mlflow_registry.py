@@ -83,7 +83,7 @@ class MlflowRegistry:
             client.log_batch(
                 run_id,
                 params=[Param(name, str(value)) for name, value in params.items()],
-                tags=[RunTag(name, value) for name, value in tags.items()],
+                tags=[RunTag(name, value[:TAG_CHARACTERS]) for name, value in tags.items()],
             )
             for begin in range(0, len(values), METRICS_A_BATCH):
                 client.log_batch(run_id, metrics=values[begin : begin + METRICS_A_BATCH])
@@ -113,7 +113,7 @@ class MlflowRegistry:
             RegistryError: the server refused or did not answer.
         """
         with self._speaking("mark a run as failed") as client:
-            client.set_tag(run_id, "ct.failure", reason)
+            client.set_tag(run_id, "ct.failure", reason[:TAG_CHARACTERS])
             client.set_terminated(run_id, status)
 
     def register(self, name: str, mlflow_run_id: str, artifact_path: str, *, description: str) -> RegisteredVersion:

@@ -33,7 +33,6 @@ from ct.training.tfma_metrics import (
     measured_by_tfma,
     metrics_of,
     other_metrics,
-    seeded_jackknife,
 )
 
 
@@ -77,8 +76,7 @@ class _PairedExecutor(executor.Executor):
         split = eval_split(input_dict[standard_component_specs.EXAMPLES_KEY][0])
         comparable = champion_version(champion) is not None and unanswered(saved_model_path(champion), split) is None
         inputs = input_dict if comparable else {name: value for name, value in input_dict.items() if name != key}
-        with seeded_jackknife():
-            super().Do(inputs, output_dict, exec_properties)
+        super().Do(inputs, output_dict, exec_properties)
 
 
 class PairedEvaluator(Evaluator):

@@ -12,11 +12,11 @@ On disk::
 """
 # No `from __future__ import annotations`: TFX's decorator reads the annotations as types.
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from tfx.components.util import examples_utils
 from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
@@ -25,6 +25,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from ct.contracts import Span
+from ct.deploy import schema_hash
 from ct.errors import SpanRefusedError
 from ct.training.encode import Part, ready_part
 from ct.training.encode_span import HoldOut, SpanEncoder
@@ -33,6 +34,7 @@ from ct.training.run import Run, load_run
 from ct.training.schema import columns_of, read_schema
 
 _log = logging.getLogger(__name__)
+Encoded = TypeVar("Encoded")
 
 
 @component
@@ -69,37 +71,36 @@ def SpanExampleGen(  # noqa: N802  TFX names components like classes
 
 
 def _parts(run: Run) -> dict[str, list[Part]]:
-    schema_text = (run.pipeline_folder / "schema.pbtxt").read_bytes()
-    kept = _Kept(run, hashlib.sha256(schema_text).hexdigest()[:12])
-    request = run.request
+    kept, request = _Kept(run, schema_hash(run.pipeline_folder / "schema.pbtxt")), run.request
     if request.holdout:
-        _refuse_unreadable(request.spans, kept.held_out)
-        train, judge = kept.held_out(request.spans[0])
+        ((train, judge),) = _encoded(request.spans, kept.held_out).values()
         return {"train": [train], "eval": [judge]}
-    _refuse_unreadable(request.spans, kept.whole)
+    parts = _encoded(request.spans, kept.whole)
     splits = {"train": request.trained, "eval": request.judged}
-    return {split: [kept.whole(span) for span in spans] for split, spans in splits.items()}
+    return {split: [parts[span.name] for span in spans] for split, spans in splits.items()}
 
 
-def _refuse_unreadable(spans: Sequence[Span], encode: Callable[[Span], object]) -> None:
-    """Encode every span, also behind one that cannot be read, so that one run finds all of those.
+def _encoded(spans: Sequence[Span], encode: Callable[[Span], Encoded]) -> dict[str, Encoded]:
+    """Span -> what encoding it gave. Goes on behind one that cannot be read, so that one run finds all of those.
 
     Raises:
         SpanRefusedError: some cannot be read; its fact `refused` is span -> reason.
     """
+    encoded: dict[str, Encoded] = {}
     refused: dict[str, str] = {}
     for span in spans:
         try:
-            encode(span)
+            encoded[span.name] = encode(span)
         except SpanRefusedError as error:
             refused[span.name] = str(error.facts.get("reason") or error.message)
     if refused:
         told = "; ".join(f'"{name}": {reason}' for name, reason in refused.items())
         raise SpanRefusedError(
             f"Refused: span {told}. Nothing was trained. Land corrected ones; the next run goes on without them, "
-            f"with the {len(spans) - len(refused)} others of the window.",
+            f"with the {len(encoded)} others of the window.",
             refused=refused,
         )
+    return encoded
 
 
 class _Kept:

@@ -26,12 +26,10 @@ from ct.training.artifacts import Proof, Registration
 from ct.training.facts import report
 from ct.training.register import VERDICT_PAGE, Rows, predict_examples, read_rows
 from ct.training.run import Run, load_run
-from ct.verdict_page import render
+from ct.verdict_page import render_version
 from ct.worker.environment import training_environment
 
 PROOF_FILE, SERVICE_LOG = "proof.json", "proof-service.log"
-TAG_CHARACTERS = 5000
-"""The longest tag that every store of MLflow takes."""
 
 
 @component
@@ -153,18 +151,10 @@ def _failed(proof: contracts.Proof, log: Path) -> ProofFailedError:
 def _log(registry: MlflowRegistry, mlflow_run_id: str, manifest: VersionManifest, proof: contracts.Proof) -> None:
     """The proof in MLflow: numbers, tags, the file, and the verdict's page with the proof on it."""
     metrics = {f"proof.{name}": value for name, value in proof.measured.items()}
-    tags = {"ct.proof": "passed" if proof.passed else "failed", "ct.proof_reason": proof.reason[:TAG_CHARACTERS]}
+    tags = {"ct.proof": "passed" if proof.passed else "failed", "ct.proof_reason": proof.reason}
     registry.log(mlflow_run_id, params={}, metrics=metrics, tags=tags)
     registry.tag_version(proof.name, proof.version, tags)
-    page = render(
-        name=manifest.name,
-        version=manifest.version,
-        run_id=manifest.run_id,
-        verdict=manifest.verdict,
-        approval=manifest.approval,
-        proof=proof,
-    )
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / PROOF_FILE).write_text(proof.model_dump_json(indent=2), encoding="utf-8")
-        (Path(folder) / VERDICT_PAGE).write_text(page, encoding="utf-8")
+        (Path(folder) / VERDICT_PAGE).write_text(render_version(manifest, proof), encoding="utf-8")
         registry.log_files(mlflow_run_id, Path(folder))

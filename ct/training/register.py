@@ -27,7 +27,8 @@ from ct.training.artifacts import Registration, Verdict, saved_model_path
 from ct.training.facts import report
 from ct.training.findings import Validation
 from ct.training.run import Run, load_run
-from ct.verdict_page import render
+from ct.training.scores import read_examples
+from ct.verdict_page import render_version
 from ct.verdict_page.record import approval_of
 
 MODEL_ARTIFACT = "model"
@@ -35,8 +36,6 @@ EXAMPLE_ROWS = 32
 """Rows whose offline predictions serving must reproduce before it serves the version."""
 AGREEMENT_ROWS = 4096
 """Rows on which a refit is compared with its twin, the first of the split."""
-TAG_CHARACTERS = 5000
-"""The longest tag that every store of MLflow takes."""
 VERDICT_PAGE = "verdict.html"
 
 
@@ -120,16 +119,13 @@ def warnings_of(anomalies_uri: str) -> str:
     """What the validator warned of, a finding after the other; `findings.json`, which is logged too, has all of it."""
     text = (Path(anomalies_uri) / "findings.json").read_text(encoding="utf-8")
     warnings = Validation.model_validate_json(text).warnings
-    return "; ".join(finding.line for finding in warnings)[:TAG_CHARACTERS]
+    return "; ".join(finding.line for finding in warnings)
 
 
 def read_rows(examples: standard_artifacts.Examples, label: str) -> Rows:
     """The rows of the `eval` split, at most AGREEMENT_ROWS, as the arrays that the signature takes."""
-    pattern = artifact_utils.get_split_uri([examples], "eval") + "/*"
-    paths = sorted(tf.io.gfile.glob(pattern))
-    records = list(tf.data.TFRecordDataset(paths, compression_type="GZIP").take(AGREEMENT_ROWS).as_numpy_iterator())
     columns: dict[str, list[Any]] = {}
-    for serialized in records:
+    for serialized in read_examples(Path(artifact_utils.get_split_uri([examples], "eval")), AGREEMENT_ROWS):
         for name, feature in tf.train.Example.FromString(serialized).features.feature.items():
             kind = feature.WhichOneof("kind")
             columns.setdefault(name, []).append(getattr(feature, kind).value[0] if kind else None)
@@ -277,15 +273,8 @@ def _standing(manifest: VersionManifest) -> str:
 
 def _log_verdict_page(registry: MlflowRegistry, manifest: VersionManifest) -> None:
     """The verdict as a page among the run's artifacts in MLflow."""
-    page = render(
-        name=manifest.name,
-        version=manifest.version,
-        run_id=manifest.run_id,
-        verdict=manifest.verdict,
-        approval=manifest.approval,
-    )
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / VERDICT_PAGE).write_text(page, encoding="utf-8")
+        (Path(folder) / VERDICT_PAGE).write_text(render_version(manifest), encoding="utf-8")
         registry.log_files(str(manifest.mlflow_run_id), Path(folder))
 
 

@@ -13,6 +13,7 @@ from tfx.utils import path_utils
 
 from ct.rollout import tree_sha256
 from ct.training.answering import answer
+from ct.training.scores import read_examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ def compare(registered: Path, rebuilt: Path, examples: Path, rows: Path) -> dict
     """
     before, after = (tf.saved_model.load(str(path)).signatures for path in (registered, rebuilt))
     recorded = json.loads(examples.read_text(encoding="utf-8"))
-    records = _records(rows)
+    records = read_examples(rows, ROWS)
     weights, weights_difference = compare_weights(registered, rebuilt)
     return {
         "examples": len(recorded["predictions"]),
@@ -68,11 +69,6 @@ def _largest(one: np.ndarray, other: np.ndarray) -> float:
     if not np.isfinite(differences).all():
         return float("inf")
     return float(differences.max(initial=0.0))
-
-
-def _records(folder: Path) -> list[bytes]:
-    paths = [str(path) for path in sorted(folder.iterdir())]
-    return list(tf.data.TFRecordDataset(paths, compression_type="GZIP").take(ROWS).as_numpy_iterator())
 
 
 def _of_instances(signature: Any, instances: Sequence[dict[str, Any]]) -> np.ndarray:

@@ -3,6 +3,6 @@
 Standard library and contracts only, because every plane shows verdicts.
 """
 
-from ct.verdict_page.page import render
+from ct.verdict_page.page import render, render_version
 
-__all__ = ["render"]
+__all__ = ["render", "render_version"]

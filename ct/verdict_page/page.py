@@ -14,10 +14,22 @@ from ct.verdict_page.words import HEADER, NUMERIC, answered, cells, grouped, hea
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ct.contracts import Approval, Check, Proof, Verdict
+    from ct.contracts import Approval, Check, Proof, Verdict, VersionManifest
 
 TEMPLATE = Path(__file__).with_name("page.html")
 KINDS = {Outcome.APPROVED: "pass", Outcome.REFUSED: "fail", Outcome.INCONCLUSIVE: "inconclusive"}
+
+
+def render_version(manifest: VersionManifest, proof: Proof | None = None) -> str:
+    """The page of a registered version."""
+    return render(
+        name=manifest.name,
+        version=manifest.version,
+        run_id=manifest.run_id,
+        verdict=manifest.verdict,
+        approval=manifest.approval,
+        proof=proof,
+    )
 
 
 def render(

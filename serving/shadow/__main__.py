@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ct.errors import CTError
 from ct.home import Home
+from ct.lifetime import compute_when_idle
 from ct.rollout import ModelStore
 from ct.settings import Settings
 from serving.logs.prediction_log import PredictionLog
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The worker ends this process, by closing its input, when the worker's own requests have been answered.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    step_back()
+    compute_when_idle()
     home = Home.from_environment()
     log = PredictionLog(home, share=1, budget_mb=Settings.load(home).prediction_log_mb)
     log.start()
@@ -50,14 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         log.stop()
     return 0
-
-
-def step_back() -> None:
-    """Compute only when no other process wants the processor."""
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(19)
 
 
 def _shadow(home: Home, name: str, version: int, log: PredictionLog) -> None:

@@ -18,14 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct.contracts import DeployedSpec, NodeJob, RunRequest, TriggerKind
-from ct.deploy import content_hash, spec_dir_of
+from ct.contracts import NodeJob, RunRequest, TriggerKind
+from ct.deploy import spec_dir_of
 from ct.errors import ReproduceError
 from ct.home import Home, write_atomically
-from ct.planes import Plane, requirements
-from ct.rollout import tree_sha256
 from ct.settings import Settings
-from ct.sources.arrival import sha256_of
 from ct.worker.client import SOCKET, NodeRun
 from ct.worker.environment import training_environment
 from ct.worker.execution import CancelSignal, Execution
@@ -33,33 +30,14 @@ from ct.worker.execution import CancelSignal, Execution
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ct.contracts import NodeResult, Span, VersionManifest
+    from ct.contracts import NodeResult
+    from ct.reproduce.recipe import Recipe
     from ct.rollout import ModelStore
 
-INGEST_AND_TRANSFORM = ("ExampleGen", "Schema", "Transform")
-TRAINER, REFIT = "Trainer", "Refit"
 COMPARE = "ct.training.reproduce:main"
 LAST_LINES = 12
 NO_WORKER = "WARNING: no warm worker"
 """How ct.worker.execution begins to say so, for each node."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a version was made from, found again."""
-
-    manifest: VersionManifest
-    spec: DeployedSpec
-    spec_dir: Path
-    spans: tuple[Span, ...]
-    """Each with the address at which its bytes are now."""
-    differences: tuple[str, ...]
-    """What is not as recorded, a sentence each; rebuilding is possible all the same."""
-
-    @property
-    def node_ids(self) -> tuple[str, ...]:
-        """The nodes that made the model. Statistics, validation and gate did not change it and are not run again."""
-        return (*INGEST_AND_TRANSFORM, REFIT if self.manifest.refit else TRAINER)
 
 
 @dataclass(frozen=True)
@@ -82,38 +60,6 @@ class Comparison:
     def largest(self) -> float:
         """The largest difference of any prediction."""
         return max(self.examples_difference, self.rows_difference)
-
-
-def recipe_of(home: Home, store: ModelStore, version: int, *, anyway: bool) -> Recipe:
-    """Find everything that a version was made from, and hash it.
-
-    Args:
-        home: where spec and spans are.
-        store: the model's store.
-        version: the version.
-        anyway: go on where the environment or the spec's files are not those that were recorded.
-
-    Raises:
-        UnknownVersionError: there is no such version.
-        ReproduceError: its spec or the bytes of a span are gone, or something differs and `anyway` is not set.
-    """
-    manifest = store.manifest(version)
-    spec_dir, spec = _spec_of(home, manifest)
-    missing = {node for node in INGEST_AND_TRANSFORM if node not in {node.id for node in spec.nodes}}
-    if missing:
-        raise _cannot(manifest, f"its spec {spec.spec_hash} has no node {', '.join(sorted(missing))}")
-    spans = _found(home, manifest)
-    differences = tuple(_differences(store, manifest, spec, spec_dir))
-    if differences and not anyway:
-        lines = "\n".join(f"  - {line}" for line in differences)
-        raise ReproduceError(
-            f'Version {version} of "{manifest.name}" was made with something else than what is here. Nothing was run. '
-            f"`ct reproduce {manifest.name} {version} --anyway` goes on, and compares.\n{lines}",
-            name=manifest.name,
-            version=version,
-            differences=list(differences),
-        )
-    return Recipe(manifest, spec, spec_dir, spans, differences)
 
 
 def reproduce(
@@ -145,70 +91,6 @@ def reproduce(
         for node_id in recipe.node_ids:
             on_node(_run_node(home, scratch, recipe, request_path, node_id, lines))
         return _compare(home, store, recipe, scratch, lines)
-
-
-def _spec_of(home: Home, manifest: VersionManifest) -> tuple[Path, DeployedSpec]:
-    if manifest.spec_hash is None or manifest.seed is None:
-        raise _cannot(manifest, "it was registered before spec and seed were part of a version's record")
-    spec_dir = spec_dir_of(home, manifest.name, manifest.spec_hash)
-    try:
-        text = (spec_dir / "spec.json").read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise _cannot(
-            manifest, f"the spec that trained it, {manifest.spec_hash}, is not in {spec_dir.parent}"
-        ) from error
-    return spec_dir, DeployedSpec.model_validate_json(text)
-
-
-def _found(home: Home, manifest: VersionManifest) -> tuple[Span, ...]:
-    """The spans with the addresses of their bytes: where they were read, else the copy that was fetched."""
-    found, problems = [], []
-    for span in manifest.spans:
-        copies = sorted(home.fetched(span.pipeline).glob(f"{span.sha256}.*"))
-        problem = f"{span.name}: its bytes are gone from {span.uri}"
-        for path in (Path(span.uri), *copies):
-            if not path.is_file():
-                continue
-            if sha256_of(path) == span.sha256:
-                found.append(span.model_copy(update={"uri": str(path)}))
-                break
-            problem = f"{span.name}: {path} holds other bytes now than revision {span.revision}, {span.sha256[:12]}"
-        else:
-            problems.append(problem)
-    if problems:
-        lines = "\n".join(f"  - {problem}" for problem in problems)
-        raise ReproduceError(
-            f'Version {manifest.version} of "{manifest.name}" cannot be reproduced: {len(problems)} of its '
-            f"{len(manifest.spans)} spans are not there. Nothing was run. Put the files back and try again.\n{lines}",
-            name=manifest.name,
-            version=manifest.version,
-            missing=problems,
-        )
-    return tuple(found)
-
-
-def _differences(store: ModelStore, manifest: VersionManifest, spec: DeployedSpec, spec_dir: Path) -> list[str]:
-    recorded = spec.requirement_hashes.get(Plane.TRAINING.value, "")
-    now = sha256_of(requirements(Plane.TRAINING))
-    differences = []
-    if recorded != now:
-        differences.append(
-            f"requirements of the training plane: {recorded[:12]} recorded, {now[:12]} installed from now"
-        )
-    if not _as_deployed(spec_dir / "code" / spec.pipeline, spec.spec_hash):
-        differences.append(f"spec: its stored files and this ct do not hash to {spec.spec_hash}")
-    if tree_sha256(store.version_path(manifest.version) / "saved_model") != manifest.saved_model_sha256:
-        differences.append("registered model: its files are not those that were registered")
-    return differences
-
-
-def _as_deployed(code: Path, spec_hash: str) -> bool:
-    """Whether the stored files are those that were deployed, by this version of ct."""
-    added = code / "__init__.py"
-    hashes = {content_hash(code)}
-    if added.stat().st_size == 0:  # deploying adds it where the folder has none
-        hashes.add(content_hash(code, without=(added.name,)))
-    return spec_hash in hashes
 
 
 def _write_request(scratch: Home, recipe: Recipe) -> Path:
@@ -313,12 +195,3 @@ class _Lines:
     @property
     def last(self) -> str:
         return "\n".join(f"  {line}" for line in self._kept)
-
-
-def _cannot(manifest: VersionManifest, why: str) -> ReproduceError:
-    return ReproduceError(
-        f'Version {manifest.version} of "{manifest.name}" cannot be reproduced: {why}. Nothing was run; it can be served, '
-        f"exported and rolled back to all the same.",
-        name=manifest.name,
-        version=manifest.version,
-    )
