@@ -55,7 +55,7 @@ test-chaos: setup ## 200 landings while processes are killed at random, at most 
 test-gate: setup ## the gate on 1,000 simulated pairs of models: false passes and power; some 2 minutes
 	@$(CONTROL) -m bench.gate
 
-bench-serving: setup ## our serving and its peers side by side, and rollbacks under load; some 6 minutes after a first set-up
+bench-serving: setup ## our serving and its peers side by side, and rollbacks under load; some 10 minutes after a first set-up
 	@$(CONTROL) -m bench.serving
 
 bench-ingest: setup ## our ExampleGen and TFX's CsvExampleGen on a million flights, and our memory at three sizes; some 6 minutes
