@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 TLS_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2; BentoML's own choice leaves CBC with SHA-1 only. TLS 1.3 has good ones only."""
 
+KEEP_ALIVE_S = 120
+"""An idle connection is kept longer than clients keep one (Go 90 s, most load balancers 60 s): when the server closes first, a
+request that is sent at that moment is lost to a reset. BentoML's own choice is 5."""
+
 
 def serving_command(settings: Settings) -> tuple[str, ...]:
     """The program and its arguments. The interpreter need not be there; `ct up` checks that it is."""
@@ -20,7 +24,7 @@ def serving_command(settings: Settings) -> tuple[str, ...]:
     tls = ("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key), "--ssl-ciphers", TLS_CIPHERS)
     return (
         *(str(environment(Plane.SERVING) / "bin" / "python"), "-m", "bentoml", "serve", "serving.service:Serving"),
-        *("--host", settings.host, "--port", str(settings.serving_port)),
+        *("--host", settings.host, "--port", str(settings.serving_port), "--timeout-keep-alive", str(KEEP_ALIVE_S)),
         *(tls if certificate and key else ()),
     )
 

@@ -14,13 +14,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 LOG = logging.getLogger("ct.serving")
 STOP_S = 10.0
 """Seconds that `stop` waits for a disk that does not answer."""
-PAUSE_S = 0.001
+REST = 19
+"""For each second of computing, so many of rest, while the buffer is empty: each is one in which the event loop has the
+interpreter to itself. Two logs that computed at once took a fifth of it for 0.1 s, and that was the p99 of all requests."""
 
 Item = TypeVar("Item")
 
@@ -107,6 +109,17 @@ class Background(Generic[Item]):
                 "the %s did not finish writing within %.0f s; the rest is left to its thread", self._name, STOP_S
             )
 
+    def paced(self, chunks: Iterable[list[Item]]) -> Iterator[list[Item]]:
+        """The chunks of a part, with a rest after each; for `write`. A chunk should take less than a millisecond.
+
+        The fuller the buffer, the shorter the rest, so that a flood is written as fast as it comes.
+        """
+        for chunk in chunks:
+            began = time.thread_time()
+            yield chunk
+            fullness = (self._accepted - self._taken) / self._limit if self._limit else 1.0
+            time.sleep(REST * (time.thread_time() - began) * max(0.0, 1.0 - fullness))
+
     def _run(self) -> None:
         stopping = False
         while not stopping:
@@ -130,7 +143,6 @@ class Background(Generic[Item]):
             else:
                 self._written += size
             self._taken += size
-            let_others_run()
         if items and not failed and self._told:
             self._told.clear()
             LOG.warning("the %s is written again; dropped until now: %d", self._name, self.dropped)
@@ -145,14 +157,6 @@ class Background(Generic[Item]):
                 *(self._name, type(error).__name__, error),
                 exc_info=None if isinstance(error, OSError) else error,
             )
-
-
-def let_others_run() -> None:
-    """Leave the interpreter to the event loop for a moment.
-
-    A thread that computes without a pause makes each request wait for its switch interval, 5 ms.
-    """
-    time.sleep(PAUSE_S)
 
 
 def remove_oldest(files: Iterable[Path], budget_bytes: float) -> None:

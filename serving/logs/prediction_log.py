@@ -68,7 +68,7 @@ class PredictionLog:
         self._files = PredictionFiles(home, budget_mb * MIB, clock)
         self._background: Background[Answered] = Background(
             "prediction log",
-            self._files.write,
+            self._write,
             split=by_layout,
             size=lambda answered: answered.rows.count,
             limit=limit_rows,
@@ -103,6 +103,9 @@ class PredictionLog:
     def stop(self) -> None:
         """Write what is buffered, then return. Safe to call twice."""
         self._background.stop()
+
+    def _write(self, part: list[Answered]) -> None:
+        self._files.write(part, self._background.paced)
 
 
 def read(

@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -30,10 +29,13 @@ from ct.rollout import (
     plan_rollout,
     plan_shadow,
 )
+from ct.serving_command import serving_command
+from ct.settings import Settings
 from tests.manifests import manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -168,17 +170,16 @@ def serving(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("bentoml")), "serve", "serving.service:Serving"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
     verify: ssl.SSLContext | bool = True
     if tls:
-        command += ["--ssl-certfile", str(tls[0]), "--ssl-keyfile", str(tls[1])]
         settings |= {"serving_tls_certificate": tls[0], "serving_tls_key": tls[1]}
         verify = ssl.create_default_context(cafile=str(tls[0]))
     environment = {**os.environ, "CT_HOME": str(home.root), "BENTOML_DO_NOT_TRACK": "True", "TF_CPP_MIN_LOG_LEVEL": "2"}
     environment["BENTOML_HOME"] = str(home.run / "bentoml")
     environment |= variables or {}
     environment |= {f"CT_{name.upper()}": str(value) for name, value in settings.items()}
+    _, *arguments = serving_command(Settings(serving_port=port, **settings))
+    command = [sys.executable, *arguments]
     with (home.logs / "serving.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=cwd, stdout=log, stderr=log, start_new_session=True)
         served = Served(home, process, f"{'https' if tls else 'http'}://127.0.0.1:{port}", verify)

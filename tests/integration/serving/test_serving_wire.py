@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,18 @@ def test_a_connection_is_kept_or_closed_as_asked(served: Served, store: ModelSto
     old = request().replace(b"HTTP/1.1", b"HTTP/1.0")
     ((status, headers, _),) = talk(served, old, answers=2)
     assert (status, headers["connection"]) == (200, "close")
+
+
+def test_a_client_that_pauses_finds_its_connection_open(served: Served, store: ModelStore) -> None:
+    """For longer than the 5 s after which BentoML's own setting resets it, maybe as the next request is on its way."""
+    assert store.name == "trips"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+        connection.sendall(request())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        said, _, _ = select.select([connection], [], [], 6)
+        assert not said, "the server closed the connection"
+        connection.sendall(request())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
 
 
 def test_a_body_past_the_limit_gets_413(served: Served, client: httpx.Client) -> None:
