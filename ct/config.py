@@ -93,6 +93,10 @@ class TriggerConfig(Block):
     settle_s: float = Field(default=2.0, ge=0)
     """Seconds a file must keep its size and time before it counts as written. Writers that rename into place may use 0."""
 
+    fetch_timeout_s: float = Field(default=3600.0, gt=0)
+    """Seconds that a run's first task may take to fetch from the source what the watcher has not fetched yet. A span is fetched
+    whole or not at all, so this must be enough for the largest."""
+
     cooldown_s: float = Field(default=0.0, ge=0)
     """Least seconds between the end of a run and the claim of the next that data or the schedule starts. 0: as soon as a span
     is there, because freshness is what most want; a burst of landings then is the run of its first span and one more."""

@@ -89,8 +89,9 @@ def build_dag(home: Home, spec: DeployedSpec) -> DAG:
 
 
 def _add_tasks(spec: DeployedSpec, config: PipelineConfig) -> None:
-    own = {"retries": OWN_RETRIES, "retry_delay": OWN_RETRY_DELAY, "execution_timeout": OWN_TIMEOUT}
-    claim = ClaimSpans(task_id=CLAIM, pipeline=spec.pipeline, **own)
+    own = {"retries": OWN_RETRIES, "retry_delay": OWN_RETRY_DELAY}
+    fetching = timedelta(seconds=config.trigger.fetch_timeout_s)
+    claim = ClaimSpans(task_id=CLAIM, pipeline=spec.pipeline, execution_timeout=fetching, **own)
     groups = {
         stage: TaskGroup(stage.value, prefix_group_id=False)
         for stage in Stage
@@ -106,7 +107,9 @@ def _add_tasks(spec: DeployedSpec, config: PipelineConfig) -> None:
         tasks[APPROVAL] = _question(config, asked, groups[Stage.EVALUATE])
         tasks[APPROVAL].set_upstream(tasks[GATE])
         order.insert(order.index(GATE) + 1, APPROVAL)
-    finish = FinishRun(task_id=FINISH, pipeline=spec.pipeline, node_ids=tuple(order), **own)
+    finish = FinishRun(
+        task_id=FINISH, pipeline=spec.pipeline, node_ids=tuple(order), execution_timeout=OWN_TIMEOUT, **own
+    )
     needed = {upstream for node in spec.nodes for upstream in node.upstream}
     for node in spec.nodes:  # one call a node: wiring is what parsing spends its time on
         upstream = [*node.upstream, APPROVAL] if asked and GATE in node.upstream else node.upstream

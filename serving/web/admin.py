@@ -47,20 +47,22 @@ class Admin:
         self._home = home
 
     def rollback(self, request: Request, target: Target) -> Response:
-        """`{"to": 3, "reason": "..."}`, both optional. Answers when every worker serves the version; takes a thread.
+        """`{"to": 3, "reason": "...", "keep": true}`, each optional and as for `ct rollback`. Takes a thread.
+
+        Answers when every worker serves the version.
 
         Raises:
             HttpError: 409, it cannot be done, and the message says why and what serves on; 504, it is desired, and a worker has
                 not taken it in time.
             BadRequestError: the body is wrong.
         """
-        to, reason = _read(request.body)
+        to, reason, keep = _read(request.body)
         store = ModelStore(self._home, target.model or "")
         try:
             desired = store.desired()
             if desired is None:
                 raise NotServedError(f'no model "{store.name}" serves')
-            plan = plan_rollback(store.name, to, **store.facts(kept(desired)))
+            plan = plan_rollback(store.name, to, quarantine=not keep, **store.facts(kept(desired)))
             admit(plan, store)
             applied = apply(
                 plan,
@@ -81,11 +83,13 @@ class Admin:
         return json_response(200, {**answer, "alias_problem": applied.alias_problem})
 
 
-def _read(body: bytes) -> tuple[int | None, str]:
-    payload: dict[str, Any] = read_object(body or orjson.dumps({}), ("to", "reason"))
-    to, reason = payload.get("to"), payload.get("reason", "rolled back over HTTP")
+def _read(body: bytes) -> tuple[int | None, str, bool]:
+    payload: dict[str, Any] = read_object(body or orjson.dumps({}), ("to", "reason", "keep"))
+    to, reason, keep = payload.get("to"), payload.get("reason", "rolled back over HTTP"), payload.get("keep", False)
     if to is not None and (type(to) is not int or to < 1):
         raise HttpError(400, f'"to" must be the number of a version, not {kind(to)}')
     if type(reason) is not str or len(reason) > REASON_CHARACTERS:
         raise HttpError(400, f'"reason" must be a text of at most {REASON_CHARACTERS} characters')
-    return to, reason
+    if type(keep) is not bool:
+        raise HttpError(400, f'"keep" must be true or false, not {kind(keep)}')
+    return to, reason, keep

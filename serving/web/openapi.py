@@ -151,7 +151,9 @@ def _of_server() -> Paths:
 
 
 def _rollback(name: str) -> Json:
-    body = an_object({"to": {"type": "integer", "minimum": 1}, "reason": {"type": "string", "maxLength": 500}}, [])
+    reason = {"type": "string", "maxLength": 500}
+    keep = {"type": "boolean", "description": "Do not quarantine the version that served: a drill."}
+    body = an_object({"to": {"type": "integer", "minimum": 1}, "reason": reason, "keep": keep}, [])
     summary = "Let an earlier version serve, now. Needs a token with the scope `admin`."
     operation = _operation(name, summary, ADMIN_ERRORS)
     return {**operation, "security": TOKEN, "requestBody": {"content": {"application/json": {"schema": body}}}}

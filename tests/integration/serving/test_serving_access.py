@@ -239,7 +239,11 @@ def test_a_rollback_over_http_is_the_same_plan(guarded: Served, secrets: dict[st
         wrong = client.post("/v1/models/trips:rollback", json={"to": "1"})
         assert (wrong.status_code, "must be the number of a version" in wrong.text) == (400, True)
         assert client.post("/v1/models/trips:rollback", json={"version": 1}).status_code == 400
+        assert client.post("/v1/models/trips:rollback", json={"keep": 1}).status_code == 400
         assert client.post("/v1/models/other:rollback", json={}).status_code == 404
+        drill = client.post("/v1/models/trips:rollback", json={"to": 1, "keep": True})
+        assert (drill.json()["quarantined"], store.quarantined()) == (None, ())
+        roll_out(store, 2)
         done = client.post("/v1/models/trips:rollback", json={"reason": "complaints"})
         assert done.status_code == 200, done.text
         assert (done.json()["from"], done.json()["to"], done.json()["workers"]) == (2, 1, 1)

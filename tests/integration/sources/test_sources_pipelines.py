@@ -28,7 +28,7 @@ from ct.home import Home
 from demo.story import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from source_servers import Server
 
@@ -211,3 +211,69 @@ def test_a_pipeline_trains_on_what_its_source_holds(
     password = sources[kind].connection and sources[kind].connection.password
     if password and password not in name:  # Cassandra's own first password is its name
         assert password not in json.dumps([stage.ct_json("events", name), runs])
+
+
+@pytest.mark.parametrize("kind", ["kafka", "redis"])
+def test_each_message_makes_the_run_that_takes_what_has_landed(
+    stage: Stage, kafka: Server, redis_server: Server, january: pa.Table, tmp_path: Path, kind: str
+) -> None:
+    """The folder itself is looked at once an hour here: without a message for each, nothing would start."""
+    name, landing = f"announced_by_{kind}", tmp_path / "landing"
+    landing.mkdir()
+    announce = _in_topic(kafka, name) if kind == "kafka" else _on_channel(redis_server, name)
+    folder = tmp_path / name
+    shutil.copytree(FLIGHTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    config = yaml.safe_load((folder / "pipeline.yaml").read_text())
+    config |= {"name": name, "gate": LOW_BAR, "refit": False, "source": {"path": str(landing), "pattern": "*.parquet"}}
+    queue = {"kind": kind, "connection": {"kafka": "broker", "redis": "cache"}[kind], "topic": name}
+    config["trigger"] = {"poll_interval_s": 3600, "settle_s": 0, "queue": queue}
+    config["train"]["epochs"] = 1
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(config))
+    stage.ct("deploy", str(folder))
+    pq.write_table(january, landing / "2013-01.parquet")  # found by the watcher's one look, or by the first message
+    announce()
+    assert _ended(stage, name, "2013-01")["status"] == "approved"
+    for span in ("2013-02", "2013-03"):
+        hidden = landing / f".{span}"
+        hidden.write_bytes(f"{span} is no Parquet".encode())  # its run ends at its first node
+        hidden.rename(landing / f"{span}.parquet")
+        announce()
+        assert _ended(stage, name, span)["status"] == "skipped"
+
+
+def _in_topic(server: Server, topic: str) -> Callable[[], None]:
+    """Sends a message to a topic, which keeps it until somebody listens."""
+    servers = {"bootstrap.servers": server.connection.extra["bootstrap.servers"]}
+    for made in AdminClient(servers).create_topics([NewTopic(topic, 1, 1)]).values():
+        made.result()
+
+    def send() -> None:
+        producer = Producer(servers)
+        producer.produce(topic, b"landed")
+        assert producer.flush(30) == 0
+
+    return send
+
+
+def _on_channel(server: Server, channel: str) -> Callable[[], None]:
+    """Publishes on a channel once somebody listens, for it keeps nothing."""
+    client: Any = redis.Redis("127.0.0.1", server.connection.port or 0, password=server.connection.password)
+
+    def publish() -> None:
+        until = time.monotonic() + RUN_S
+        while not client.publish(channel, "landed"):
+            assert time.monotonic() < until, "nobody listens"
+            time.sleep(0.2)  # Redis tells nobody of a new subscriber
+
+    return publish
+
+
+def _ended(stage: Stage, name: str, span: str) -> dict[str, Any]:
+    """The run that had a span as new, once it has ended."""
+    until = time.monotonic() + RUN_S
+    while True:
+        runs = [run for run in stage.ct_json("runs", name) if span in run["spans"] and run["status"] != "running"]
+        if runs:
+            return runs[0]
+        assert time.monotonic() < until, stage.ct_json("events", name)
+        time.sleep(1)  # `ct` is the front door, and has no way to wait

@@ -110,7 +110,8 @@ def test_each_node_is_a_task_in_the_group_of_its_stage(home: Home) -> None:
 
 def test_airflow_users_find_what_they_expect(home: Home) -> None:
     """Owner, tags, description and README; retries with backoff, and timeouts, as pipeline.yaml says."""
-    deploy(home, "flights", nodes={"Trainer": {"retries": 5, "retry_delay_s": 7, "timeout_s": 99}})
+    trainer_config = {"retries": 5, "retry_delay_s": 7, "timeout_s": 99}
+    deploy(home, "flights", nodes={"Trainer": trainer_config}, trigger={"fetch_timeout_s": 7200})
     dag = the_dag(home)
     assert (dag.owner, dag.tags, dag.description) == ("data-science", {"ct", "tiny"}, "late flights")
     assert dag.doc_md == "# How it works"
@@ -119,6 +120,7 @@ def test_airflow_users_find_what_they_expect(home: Home) -> None:
     assert (trainer.retries, trainer.retry_delay) == (5, timedelta(seconds=7))
     assert trainer.execution_timeout == timedelta(seconds=99)
     assert trainer.retry_exponential_backoff == 2.0
+    assert dag.get_task("claim").execution_timeout == timedelta(hours=2)
     assert dag.get_task("Gate").retries == 2
 
 
