@@ -9,6 +9,8 @@ from pydantic import Field
 from ct.config_block import Block
 
 SignalName = Literal["errors", "latency", "shift", "quality"]
+News = Literal["approved", "refused", "inconclusive", "skipped", "failed", "asked"]
+"""How a run may end; and that it waits for a person's answer."""
 SIGNALS: tuple[SignalName, ...] = ("errors", "latency", "shift", "quality")
 
 
@@ -64,5 +66,8 @@ class MonitorConfig(Block):
     """How much worse is not worse yet."""
 
     notify: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")], ...] = ()
-    """Names in CT_HOME/secrets/notify.yaml of whom to tell about rollbacks and alerts. The addresses hold tokens, so they stand
-    there and never here."""
+    """Names in CT_HOME/secrets/notify.yaml of whom to tell about rollbacks, alerts and runs. The addresses hold tokens, so they
+    stand there and never here."""
+
+    notify_runs: tuple[News, ...] = ("failed", "refused", "asked")
+    """Which news of runs to tell: how one ended, and that one waits for `ct approve`. Every other is in `ct runs`."""

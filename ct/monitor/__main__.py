@@ -10,6 +10,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ct.deploy import deployed_pipelines, deployed_spec
@@ -20,10 +21,12 @@ from ct.monitor.actions import RealActions
 from ct.monitor.monitor import ModelMonitor, Ports, records_of
 from ct.monitor.notify import Outbox, send_with_apprise
 from ct.monitor.pairing import Pairing
+from ct.monitor.run_news import RunNews
 from ct.monitor.serving_metrics import ServingMetrics
 from ct.monitor_config import MonitorConfig
 from ct.registry import MlflowRegistry
 from ct.settings import Settings
+from ct.triggers.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,14 +48,18 @@ class Monitor:
         self._actions = RealActions(home, MlflowRegistry(settings.mlflow_base_url))
         self._models: dict[str, ModelMonitor] = {}
         self._pairings: dict[str, Pairing] = {}
+        self._news: dict[str, RunNews] = {}
 
     def look(self) -> None:
-        """One look at each model. What goes wrong with one does not keep the others from being watched."""
-        for path in sorted(self._home.models.glob("*/desired.json")):
-            name = path.parent.name
+        """One look at each pipeline's runs and at each model. What goes wrong with one does not keep the others from it."""
+        pipelines = set(deployed_pipelines(self._home))
+        models = {path.parent.name for path in self._home.models.glob("*/desired.json")}
+        for name in sorted(pipelines | models):
             try:
                 config = config_of(self._home, name)
-                if config.enabled:
+                if config.enabled and name in pipelines:
+                    self._news_of(name).look(config, _now())
+                if config.enabled and name in models:
                     self._of(name).look(config)
             except CTError as error:
                 LOG.warning("%s: %s", name, error.message)
@@ -68,12 +75,22 @@ class Monitor:
         if name not in self._models:
             records = records_of(self._home, name)
             pairing = Pairing(self._home, name, records, every=PAIRS_EVERY, step_back=compute_when_idle)
-            outbox = Outbox(self._home, records.folder / "outbox", send_with_apprise)
+            outbox = self._outbox_of(name)
             self._pairings[name] = pairing
             self._models[name] = ModelMonitor(
                 self._home, name, Ports(self._metrics, self._actions, pairing, outbox, _now)
             )
         return self._models[name]
+
+    def _news_of(self, name: str) -> RunNews:
+        if name not in self._news:
+            ledger = Ledger.open(self._home)
+            folder = records_of(self._home, name).folder
+            self._news[name] = RunNews(self._home, partial(ledger.runs, name), folder, self._outbox_of(name))
+        return self._news[name]
+
+    def _outbox_of(self, name: str) -> Outbox:
+        return Outbox(self._home, records_of(self._home, name).folder / "outbox", send_with_apprise)
 
 
 def config_of(home: Home, model: str) -> MonitorConfig:

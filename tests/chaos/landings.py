@@ -56,10 +56,9 @@ def plan(rows: Sequence[dict[str, str]], seed: int) -> Plan:
     later: list[tuple[int, Landing]] = []
     copied = draw.sample(range(len(names)), COPIES)
     later += [(place, Landing(f"{names[place]}-copy", content[names[place]])) for place in copied]
-    later += [(place, landings[place]) for place in draw.sample(range(len(names)), REWRITES)]
-    for place in draw.sample(range(len(names)), REVISIONS):
-        if names[place] not in torn:
-            later.append((place, Landing(names[place], _csv(_some(rows, draw)))))
+    whole = [place for place, name in enumerate(names) if name not in torn]  # the others may be half written just then
+    later += [(place, landings[place]) for place in draw.sample(whole, REWRITES)]
+    later += [(place, Landing(names[place], _csv(_some(rows, draw)))) for place in draw.sample(whole, REVISIONS)]
     later += [
         (draw.randrange(len(names)), bad) for bad in (*_abandoned(rows, draw), *_corrupt(content[names[0]], draw))
     ]

@@ -123,7 +123,6 @@ def _land_and_kill(stage: Stage, planned: Plan) -> Counter[str]:
             todo += [(number * every, landing, 0), (number * every + TORN_S, landing, 1)]
         else:
             todo.append((number * every, landing, None))
-    torn: set[str] = set()
     kill_at, killed = began + 20, Counter[str]()
     for at, landing, half in sorted(todo, key=lambda entry: entry[0]):
         while time.monotonic() < began + at:
@@ -131,8 +130,6 @@ def _land_and_kill(stage: Stage, planned: Plan) -> Counter[str]:
                 killed[_kill(stage, draw)] += 1
                 kill_at = time.monotonic() + draw.uniform(*KILL_EVERY_S)
             time.sleep(0.05)
-        if landing.torn and half is None and landing.name in torn:
-            continue
         land(landing, folder, half)
     return killed
 
