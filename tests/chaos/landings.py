@@ -36,7 +36,8 @@ class Plan:
     good: frozenset[str]
     """Names whose last content is to be trained on exactly once."""
     copies: frozenset[str]
-    """Names that hold the bytes of another span."""
+    """Names that hold the bytes of another span: `<its name>-copy`. Where nobody looks for a while, a copy may be seen first, and
+    is the span then; a span that is revised has none, for its first bytes may never be seen but in the copy."""
     abandoned: frozenset[str]
     corrupt: frozenset[str]
 
@@ -54,11 +55,12 @@ def plan(rows: Sequence[dict[str, str]], seed: int) -> Plan:
     content = {name: _csv(_some(rows, draw)) for name in names}
     landings = [Landing(name, content[name], torn=name in torn) for name in names]
     later: list[tuple[int, Landing]] = []
-    copied = draw.sample(range(len(names)), COPIES)
-    later += [(place, Landing(f"{names[place]}-copy", content[names[place]])) for place in copied]
     whole = [place for place, name in enumerate(names) if name not in torn]  # the others may be half written just then
+    revised = draw.sample(whole, REVISIONS)
+    later += [(place, Landing(names[place], _csv(_some(rows, draw)))) for place in revised]
+    copied = draw.sample([place for place in range(len(names)) if place not in revised], COPIES)
+    later += [(place, Landing(f"{names[place]}-copy", content[names[place]])) for place in copied]
     later += [(place, landings[place]) for place in draw.sample(whole, REWRITES)]
-    later += [(place, Landing(names[place], _csv(_some(rows, draw)))) for place in draw.sample(whole, REVISIONS)]
     later += [
         (draw.randrange(len(names)), bad) for bad in (*_abandoned(rows, draw), *_corrupt(content[names[0]], draw))
     ]
