@@ -36,8 +36,8 @@ class Plan:
     good: frozenset[str]
     """Names whose last content is to be trained on exactly once."""
     copies: frozenset[str]
-    """Names that hold the bytes of another span: `<its name>-copy`. Where nobody looks for a while, a copy may be seen first, and
-    is the span then; a span that is revised has none, for its first bytes may never be seen but in the copy."""
+    """Names that hold the bytes of another span: `<its name>-copy`. Where nobody looks for a while, a copy may be seen first,
+    and is the span then; a span that is revised has none, for its first bytes may never be seen but in the copy."""
     abandoned: frozenset[str]
     corrupt: frozenset[str]
 
