@@ -50,7 +50,7 @@ _FIXED = {
     "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": str(SCHEDULER_IDLE_S),
     # A task process that was killed is noticed by its missing heartbeats; the default of 300 s is for busy clusters.
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
-    # One that had not sent any yet when its scheduler was killed is found by this look alone, which by default comes each 300 s.
+    # One that had not sent any yet when its scheduler was killed is found by this look alone; by default each 300 s.
     "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
     # A task's supervisor may sleep for this long once its task has ended, with the slot still taken and a skip not yet
     # reported (Airflow 3.3.2, supervisor.py, _monitor_subprocess). The default is 5.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 AFTER_TROUBLE_S = 5.0
 """Least pause after a look that failed."""
+FOLDER_S, FILE_S, SOURCE_S = 0.25, 1e-4, 1.0
+"""Pauses where pipeline.yaml names none: of a folder, of one with many files for each of them, of another source."""
 
 
 class SpanTrigger(BaseEventTrigger):
@@ -53,6 +55,7 @@ class SpanTrigger(BaseEventTrigger):
         self._ledger: Ledger
         self._announcer: Announcer
         self._scanner: Scanner | None = None
+        self._listed = 0
         self._thread: ThreadPoolExecutor
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -69,9 +72,9 @@ class SpanTrigger(BaseEventTrigger):
                 try:
                     spec = await self._off_loop(deployed_spec, Home(Path(self.home)), self.pipeline)
                     config = PipelineConfig.model_validate(spec.config)
-                    pause_s = config.trigger.poll_interval_s
                     if config.trigger.on_data:
                         spans = await self._look(spec.spec_hash, config)
+                    pause_s = pause_between_looks(config, self._listed)
                 except (CTError, ValueError, OSError) as error:  # a spec that is being replaced, a ledger that restarts
                     self.log.warning("%s is not looked at now: %s", self.pipeline, error)
                     pause_s = max(pause_s, AFTER_TROUBLE_S)
@@ -98,9 +101,17 @@ class SpanTrigger(BaseEventTrigger):
             await self._off_loop(note_unreadable, self._ledger, self.pipeline, error.message)
         else:
             seen = await self._off_loop(self._scanner.look)
+            self._listed = seen.listed
             if seen.problem is not None:
                 self._scanner = None  # the next look reads the connection anew: it may have been corrected
         return await self._off_loop(self._announcer.due)
 
     async def _off_loop(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+def pause_between_looks(config: PipelineConfig, listed: int) -> float:
+    """Seconds from the end of a look at a source to the next, when the last one listed so many spans."""
+    if config.trigger.poll_interval_s is not None:
+        return config.trigger.poll_interval_s
+    return max(FOLDER_S, FILE_S * listed) if config.source.kind == "folder" else SOURCE_S

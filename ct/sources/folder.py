@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from codecs import BOM_UTF16_LE
 from dataclasses import dataclass, field
@@ -60,9 +61,9 @@ class FolderSource:
         unready: list[Unready] = []
         before, self._settling = self._settling, {}
         whole, self._whole = self._whole, {}
-        for path, status in self._files():
+        for path, inside, status in self._files():
             uri, fingerprint = str(path), _fingerprint(status)
-            name = span_name(path.relative_to(self.path).as_posix(), self.pattern)
+            name = span_name(inside, self.pattern)
             since_s = before[uri][1] if before.get(uri, ("",))[0] == fingerprint else now_s
             self._settling[uri] = (fingerprint, since_s)
             left_s = self.settle_s - (now_s - since_s)
@@ -99,24 +100,24 @@ class FolderSource:
             )
         return path
 
-    def _files(self) -> list[tuple[Path, os.stat_result]]:
-        """What matches, ordered by path."""
+    def _files(self) -> list[tuple[Path, str, os.stat_result]]:
+        """What matches, ordered by path; each with its path inside the folder."""
         found = []
         try:
             if not self.path.is_dir():  # glob would find nothing and say nothing
                 raise _unreadable(self.path, FileNotFoundError(2, "it does not exist"))
             os.scandir(self.path).close()  # glob says nothing of a folder that must not be read, either
+            begin = len(str(self.path / "x")) - 1
             for path in sorted(self.path.glob(self.pattern)):
-                if path.name.endswith(UNFINISHED_ENDINGS) or not is_match(
-                    path.relative_to(self.path).as_posix(), self.pattern
-                ):
+                inside = str(path)[begin:]  # for each file at each look, where relative_to takes 10 us
+                if inside.endswith(UNFINISHED_ENDINGS) or not is_match(inside, self.pattern):
                     continue
                 try:
                     status = path.stat()
                 except FileNotFoundError:
                     continue  # gone between the listing and the look
-                if path.is_file():
-                    found.append((path, status))
+                if stat.S_ISREG(status.st_mode):
+                    found.append((path, inside, status))
         except OSError as error:
             raise _unreadable(self.path, error) from error
         return found

@@ -13,7 +13,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseEventTrigger
 
-from ct.airflow.watcher import SpanTrigger
+from ct.airflow.watcher import SpanTrigger, pause_between_looks
 from ct.config import PipelineConfig
 from ct.contracts import DeployedSpec
 from ct.home import Home, write_atomically
@@ -152,3 +152,29 @@ def test_a_pipeline_that_is_not_deployed_any_more_is_waited_for(home: Home, monk
             return await waiting
 
     assert asyncio.run(story()) == ["jan revision 1"]
+
+
+@pytest.mark.parametrize(
+    ("source", "trigger", "listed", "pause_s"),
+    [
+        ({"path": "/data", "pattern": "*.csv"}, {}, 12, 0.25),
+        ({"path": "/data", "pattern": "*.csv"}, {}, 20_000, 2.0),
+        ({"path": "/data", "pattern": "*.csv"}, {"poll_interval_s": 60}, 20_000, 60),
+        ({"kind": "redis", "connection": "cache", "stream": "rows", "span_rows": 10}, {}, 12, 1.0),
+    ],
+)
+def test_looks_are_as_close_as_the_source_can_bear(
+    source: dict[str, Any], trigger: dict[str, Any], listed: int, pause_s: float
+) -> None:
+    """A folder is looked at often, a large one less often, another source each second; pipeline.yaml overrules all."""
+    config = {
+        "name": "p",
+        "description": "d",
+        "owner": "o",
+        "label": "y",
+        "source": source,
+        "trigger": trigger,
+        "window": {"time_column": "t"},
+        "gate": {"threshold": 0.5},
+    }
+    assert pause_between_looks(PipelineConfig.model_validate(config), listed) == pytest.approx(pause_s)
