@@ -1,17 +1,19 @@
-"""The manifest of a version, for tests that need one and care for little of it."""
+"""The manifest and the proof of a version, for tests that need one and care for little of it."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from ct.contracts import Outcome, Verdict, VersionManifest
+from ct.contracts import Check, CheckOutcome, Outcome, Proof, Verdict, VersionManifest
+from ct.home import write_atomically
 from ct.rollout import tree_sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ct.contracts import Feature
+    from ct.rollout import ModelStore
 
 VERDICT = Verdict(outcome=Outcome.APPROVED, reason="", checks=(), champion_version=None, span="s", rows=1, holdout=True)
 
@@ -42,3 +44,20 @@ def manifest_of(
         prediction_tolerance=1e-5,
         seed=seed,
     )
+
+
+def write_proof(store: ModelStore, version: int, *, passed: bool = True) -> None:
+    """As if the version had been proven, in the service that would serve it."""
+    outcome = CheckOutcome.PASS if passed else CheckOutcome.FAIL
+    check = Check(name="p99_ms at most 2 times", metric="p99_ms", value=1.0, threshold=2.0, outcome=outcome)
+    reason = "p99 1.0 ms" if passed else "p99 9.0 ms, above 2 times the champion's"
+    proof = Proof(
+        name=store.name,
+        version=version,
+        champion_version=None,
+        reason=reason,
+        checks=(check,),
+        at=datetime.now(timezone.utc),
+        seconds=1.0,
+    )
+    write_atomically(store.version_path(version) / "proof.json", proof.model_dump_json())

@@ -90,7 +90,7 @@ def of_version(store: ModelStore, version: int | None) -> Judged:
         serving=desired.version if desired else None,
         forced=tuple(entry for entry in store.history() if entry.forced and entry.version == manifest.version),
         quarantined=_quarantined(store, manifest.version),
-        proof=_proof(store, manifest.version),
+        proof=store.proof(manifest.version),
     )
 
 
@@ -126,10 +126,3 @@ def of_run(home: Home, name: str, run_id: str) -> Judged:
 def _quarantined(store: ModelStore, version: int) -> QuarantineRecord | None:
     """The newest record of a version."""
     return next((record for record in reversed(store.quarantine_records()) if record.version == version), None)
-
-
-def _proof(store: ModelStore, version: int) -> Proof | None:
-    from ct.contracts import Proof  # noqa: PLC0415
-
-    path = store.version_path(version) / "proof.json"
-    return Proof.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None

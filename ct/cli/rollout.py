@@ -11,6 +11,7 @@ from ct.cli.canary_options import parse_key, parse_share
 from ct.cli.change import Asked, carry_out, facts_of, finish_cut_short
 from ct.cli.known import model_store
 from ct.cli.output import json_option
+from ct.cli.prove import prove_what_is_new
 
 if TYPE_CHECKING:
     from ct.contracts import Canary, DesiredState
@@ -71,8 +72,9 @@ def rollout(
     For all requests, which ends a canary and a shadow; for a share of them with --canary; or unseen with --shadow. The share of
     a canary that is going is changed with --canary alone.
 
-    A version that the gate did not approve needs --force with a reason; history and MLflow then say so for ever. One in
-    quarantine needs `ct quarantine NAME --lift V` first.
+    A version that was neither proven nor ever served is proven first, as a run does: the service starts on its files, beside
+    what serves. One that the gate did not approve, or whose proof failed, needs --force with a reason; history and MLflow then
+    say so for ever. One in quarantine needs `ct quarantine NAME --lift V` first.
     """
     from ct.home import Home  # noqa: PLC0415
     from ct.rollout import admit  # noqa: PLC0415
@@ -87,6 +89,8 @@ def rollout(
         finish_cut_short(home, store)
     plan = _plan(store, facts_of(home, store), version=version, share=share, key=key, shadow=shadow)
     forced = admit(plan, store, force=force, allow_incompatible=allow_incompatible)
+    if not dry_run and prove_what_is_new(home, store, plan, allow_incompatible=allow_incompatible):
+        forced = admit(plan, store, force=force, allow_incompatible=allow_incompatible)
     asked = Asked(began=began, reason=reason, who=who, forced=forced, dry_run=dry_run, as_json=as_json)
     carry_out(plan, home, store, asked)
 

@@ -1,4 +1,4 @@
-"""Whether a plan's version may answer requests at all: the gate's verdict on it, and the features that clients send."""
+"""Whether a plan's version may answer requests at all: the gate's verdict, its proof, and the features that clients send."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def admit(plan: Plan, store: ModelStore, *, force: bool = False, allow_incompati
     Args:
         plan: from ct.rollout.plan.
         store: the model's.
-        force: let a version serve that the gate did not approve.
+        force: let a version serve that the gate did not approve, or whose proof failed.
         allow_incompatible: let a version serve that takes features which the champion does not.
 
     Returns:
-        Whether the gate's verdict is overruled; the history keeps that for ever.
+        Whether the gate's verdict or a failed proof is overruled; the history keeps that for ever.
 
     Raises:
         RolloutError: it may not; the message says why and what would let it.
@@ -39,9 +39,12 @@ def admit(plan: Plan, store: ModelStore, *, force: bool = False, allow_incompati
             return False
         return _overrules(store.manifest(version), plan, force=False)
     if plan.change is Change.CANARY and plan.after.canary is not None:
-        return _overrules(store.manifest(plan.after.canary.version), plan, force=force)
+        canary = plan.after.canary.version
+        return _overrules(store.manifest(canary), plan, force=force) | _overrules_proof(
+            canary, store, plan, force=force
+        )
     manifest = store.manifest(version)
-    overrules = _overrules(manifest, plan, force=force)
+    overrules = _overrules(manifest, plan, force=force) | _overrules_proof(version, store, plan, force=force)
     if plan.before is not None and not allow_incompatible:
         _require_compatible(store.manifest(plan.before.version), manifest)
     return overrules
@@ -84,16 +87,30 @@ def _overrules(manifest: VersionManifest, plan: Plan, *, force: bool) -> bool:
         return False
     if force:
         return True
-    name, version = manifest.name, manifest.version
-    serving = f"Version {plan.before.version} is still serving" if plan.before else "Nothing serves yet"
     if manifest.approval is not None:
         why = f"was not approved by {manifest.approval.by}: {manifest.approval.reason}"
     else:
         why = f"was not approved by the gate ({manifest.verdict.outcome.value}): {manifest.verdict.reason}"
-    raise RolloutError(
+    raise _refusal(manifest.version, plan, why, verdict=manifest.verdict.outcome.value)
+
+
+def _overrules_proof(version: int, store: ModelStore, plan: Plan, *, force: bool) -> bool:
+    """One that nobody has proven passes: a run proves it before its rollout, and so does `ct rollout`."""
+    proof = store.proof(version)
+    if proof is None or proof.passed:
+        return False
+    if force:
+        return True
+    raise _refusal(version, plan, f"failed its proof: {proof.reason}")
+
+
+def _refusal(version: int, plan: Plan, why: str, **facts: str) -> RolloutError:
+    name = plan.name
+    serving = f"Version {plan.before.version} is still serving" if plan.before else "Nothing serves yet"
+    return RolloutError(
         f'Version {version} of "{name}" {why}. Nothing was changed. {serving}. `ct why {name} {version}` shows every check; '
         f'`ct rollout {name} --version {version} --force --reason "..."` lets it serve all the same, and is marked for ever.',
         name=name,
         version=version,
-        verdict=manifest.verdict.outcome.value,
+        **facts,
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ct.contracts import Change, DesiredState, QuarantineRecord, VersionManifest
+from ct.contracts import Change, DesiredState, Proof, QuarantineRecord, VersionManifest
 from ct.errors import RolloutError, UnknownVersionError
 from ct.home import write_atomically
 from ct.rollout.alias_file import AliasFile
@@ -70,6 +70,25 @@ class ModelStore:
             raise self._unknown(version, f"its files are missing from {path.parent}") from error
         except (OSError, ValidationError) as error:
             raise self._unknown(version, f"{path} cannot be read ({_problem(error)})") from error
+
+    def proof(self, version: int) -> Proof | None:
+        """What came of proving a version; None when nobody has.
+
+        Raises:
+            RolloutError: it cannot be read.
+        """
+        path = self.version_path(version) / "proof.json"
+        try:
+            return Proof.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            raise RolloutError(
+                f'The proof of version {version} of "{self.name}" cannot be read ({_problem(error)}). Nothing was changed, '
+                f"and what serves serves on. Remove {path}, and the next `ct rollout` proves the version anew.",
+                name=self.name,
+                version=version,
+            ) from error
 
     def desired(self) -> DesiredState | None:
         """What should serve; None before the first rollout.

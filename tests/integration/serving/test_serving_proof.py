@@ -17,6 +17,7 @@ from serving_process import FEATURES, ROW, await_true, stage
 
 from ct.contracts import CheckOutcome, DesiredState, Feature, Proof
 from ct.home import Home
+from ct.planes import Plane, python
 from ct.rollout import ModelStore
 from tests.manifests import manifest_of
 
@@ -237,3 +238,35 @@ def test_nothing_is_left_after_a_kill(store: ModelStore, victim: str) -> None:
     assert (scratch == []) == (victim == "node")  # who is killed cannot tidy; `ct gc` does
     for folder in scratch:
         shutil.rmtree(folder)
+
+
+def test_ct_rollout_proves_what_no_run_has_proven(tmp_path: Path) -> None:
+    """What passes serves; what predicts something else than it did offline does not, and its proof is kept."""
+    store = ModelStore(Home(tmp_path / "home").create(), "trips")
+    for version, weight, claimed in ((1, 0.1, None), (GOOD, 0.2, None), (OTHERWISE, 0.3, 0.4)):
+        stage(store, tmp_path / "models", version, weight, claimed=claimed)
+    store.desire(DesiredState(name="trips", generation=1, version=1, previous=None, warm=(1,)))
+
+    def roll_out(version: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(python(Plane.CONTROL).with_name("ct")), "rollout", "trips", "--version", str(version)],
+            env={**os.environ, "CT_HOME": str(home_of(store).root), "CT_MLFLOW_URL": "http://127.0.0.1:1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    wrong = roll_out(OTHERWISE)
+    assert wrong.returncode != 0
+    assert f'Version {OTHERWISE} of "trips" failed its proof' in wrong.stderr
+    kept = store.proof(OTHERWISE)
+    assert kept is not None
+    assert not kept.passed
+    right = roll_out(GOOD)
+    assert right.returncode == 0, right.stderr
+    proof, desired = store.proof(GOOD), store.desired()
+    assert proof is not None
+    assert proof.passed
+    assert desired is not None
+    assert desired.version == GOOD
+    assert left_behind(store) == []

@@ -15,7 +15,7 @@ from ct.errors import RolloutError
 from ct.home import Home
 from ct.rollout import ModelStore, apply, plan_rollout
 from ct.rollout.journal import Journal
-from tests.manifests import manifest_of
+from tests.manifests import manifest_of, write_proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,7 @@ def store(tmp_path: Path) -> ModelStore:
             "trips", version, saved_model, features=features, created_at=NOW, outcome=outcome, seed=version
         )
         store.stage(saved_model, manifest, {})
+        write_proof(store, version)
     for version in (1, 2, 3):
         plan = plan_rollout("trips", version, **store.facts(3))
         apply(plan, store, Registry(), actor="run r", reason="better", clock=lambda: NOW)

@@ -25,11 +25,12 @@ from ct.contracts import (
     HistoryEntry,
     WorkerState,
 )
+from ct.errors import RolloutError
 from ct.home import Home
 from ct.rollout import ModelStore, announce_worker
 from ct.rollout.process import started_at
 from ct.tokens import TokenStore
-from tests.manifests import manifest_of
+from tests.manifests import manifest_of, write_proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,7 @@ def store(tmp_path: Path) -> ModelStore:
     for version in (1, 2, 3, 4):
         manifest = manifest_of("trips", version, saved_model, features=FEATURES, created_at=NOW)
         store.stage(saved_model, manifest, {})
+        write_proof(store, version)
     for version in (1, 2):
         entry = HistoryEntry(
             generation=version,
@@ -128,6 +130,50 @@ def test_a_shadow_goes_beside_a_canary_and_a_rollout_ends_both(store: ModelStore
     )
     assert "What serves is not affected" in told["alias_problem"]
     assert state(store) == (3, None, None)
+
+
+@pytest.mark.parametrize("share", [(), ("--canary", "10%")], ids=["rollout", "canary"])
+def test_what_nobody_has_proven_is_proven_first(
+    store: ModelStore, ct: Callable[..., str], monkeypatch: pytest.MonkeyPatch, share: tuple[str, ...]
+) -> None:
+    """Once; not for a dry run, not for a shadow, which answers nobody, and not for what has served before."""
+    proven: list[int] = []
+
+    def prove(_: Home, of: ModelStore, version: int, *options: str) -> None:
+        assert options == ("--latency-ratio", "2.0", "--memory-ratio", "2.0")
+        proven.append(version)
+        write_proof(of, version)
+
+    monkeypatch.setattr("ct.cli.prove._prove", prove)
+    for version in (1, 3):
+        (store.version_path(version) / "proof.json").unlink()
+    ct("rollout", "trips", "--version", "3", "--dry-run", *share)
+    ct("rollout", "trips", "--version", "3", "--shadow")
+    assert proven == []
+    ct("rollout", "trips", "--version", "3", *share)
+    ct("rollout", "trips", "--version", "1")
+    ct("rollout", "trips", "--version", "3")
+    assert proven == [3]
+
+
+def test_a_version_whose_proof_failed_needs_force(store: ModelStore, ct: Callable[..., str]) -> None:
+    """The message has the proof's reason; forced, the history has the mark."""
+    write_proof(store, 3, passed=False)
+    for share in ((), ("--canary", "10%")):
+        with pytest.raises(RolloutError, match=r"failed its proof: p99 9.0 ms.*Version 2 is still serving.*--force"):
+            ct("rollout", "trips", "--version", "3", *share)
+    assert state(store) == (2, None, None)
+    ct("rollout", "trips", "--version", "3", "--force", "--reason", "slow is better than wrong")
+    assert state(store)[0] == 3
+    assert store.history()[-1].forced
+
+
+def test_a_proof_that_cannot_be_read_stops_the_rollout(store: ModelStore, ct: Callable[..., str]) -> None:
+    """It may say that the version must not serve."""
+    (store.version_path(3) / "proof.json").write_text("{")
+    with pytest.raises(RolloutError, match=r"proof of version 3 .* cannot be read"):
+        ct("rollout", "trips", "--version", "3")
+    assert state(store)[0] == 2
 
 
 def test_a_rollback_ends_the_canary(store: ModelStore, ct: Callable[..., str]) -> None:

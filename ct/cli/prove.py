@@ -1,0 +1,89 @@
+"""Proves a version before `ct rollout` lets it answer requests, where no run of its pipeline has."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ct.errors import ProofFailedError
+
+if TYPE_CHECKING:
+    from ct.gate_config import GuardsConfig
+    from ct.home import Home
+    from ct.rollout import ModelStore, Plan
+
+
+def prove_what_is_new(home: Home, store: ModelStore, plan: Plan, *, allow_incompatible: bool) -> bool:
+    """Start the very service on the files of a version that was neither proven nor ever served; some ten seconds.
+
+    What comes of it is `proof.json` in the version's folder; whether it may serve then is for ct.rollout.admit to say.
+
+    Args:
+        home: where it is.
+        store: the model's.
+        plan: what is to be carried out.
+        allow_incompatible: the version may refuse what clients send now.
+
+    Returns:
+        Whether there was something to prove.
+
+    Raises:
+        ProofFailedError: the proof could not be made; nothing was changed.
+    """
+    from ct.contracts import Change  # noqa: PLC0415
+
+    if plan.change is Change.ROLLOUT:
+        version = plan.after.version
+    elif plan.change is Change.CANARY and plan.after.canary is not None:
+        version = plan.after.canary.version
+    else:
+        return False
+    history = store.history()
+    served = {entry.version for entry in history} | {entry.canary.version for entry in history if entry.canary}
+    if version in served or store.proof(version) is not None:
+        return False
+    click.echo(
+        f"version {version} has not been proven; starting the service on its files, beside what serves", err=True
+    )
+    guards = _guards(home, store.name)
+    limits = ("--latency-ratio", str(guards.latency_ratio), "--memory-ratio", str(guards.memory_ratio))
+    _prove(home, store, version, *limits, *(["--allow-incompatible"] if allow_incompatible else ()))
+    return True
+
+
+def _prove(home: Home, store: ModelStore, version: int, *options: str) -> None:
+    from ct.planes import Plane, python  # noqa: PLC0415
+
+    command = [str(python(Plane.SERVING)), "-m", "serving.proof", store.name, str(version), *options]
+    done = subprocess.run(
+        [*command, "--parent", str(os.getpid())],
+        cwd=home.run,
+        env={**os.environ, "CT_HOME": str(home.root)},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    lines = done.stdout.decode().splitlines()
+    told: dict[str, Any] = (
+        json.loads(lines[-1]) if lines else {"error": {"message": f"it ended with {done.returncode}"}}
+    )
+    if "error" in told:
+        raise ProofFailedError(
+            f'Version {version} of "{store.name}" could not be proven: {told["error"]["message"]} Nothing was changed, and '
+            f"what serves serves on. {home.logs / 'proof.log'} is what the service wrote.",
+            name=store.name,
+            version=version,
+        )
+
+
+def _guards(home: Home, name: str) -> GuardsConfig:
+    """The limits that the pipeline was deployed with; the defaults for a model without a pipeline."""
+    from ct.deploy import deployed_pipelines, deployed_spec  # noqa: PLC0415
+    from ct.gate_config import GuardsConfig  # noqa: PLC0415
+
+    if name not in deployed_pipelines(home):
+        return GuardsConfig()
+    return GuardsConfig.model_validate(deployed_spec(home, name).config["gate"].get("guards", {}))
