@@ -104,6 +104,7 @@ def _judged(stage: Stage, month: Landed) -> Judged:
         difference=compared.difference if compared else None,
         low=compared.low if compared else None,
         high=compared.high if compared else None,
+        margin=compared.threshold if compared else None,
         verdict=verdict.outcome.value,
         reason=verdict.reason,
         version=month.run.version,

@@ -29,6 +29,8 @@ class Judged:
     difference: float | None
     low: float | None
     high: float | None
+    margin: float | None
+    """What the interval must lie above for the candidate to pass."""
     verdict: str
     reason: str
     version: int | None
@@ -124,6 +126,9 @@ def plot_year(year: Year, path: Path) -> None:
 
 def _draw_verdicts(axes: Any, year: Year) -> None:
     axes.axhline(0, color="#888888", linewidth=0.8)
+    for margin in sorted({month.margin for month in year.months if month.margin is not None}):
+        label = f"to pass: surely above {margin:g}"
+        axes.axhline(margin, color="#888888", linewidth=0.8, linestyle="--", label=label)
     labelled = set()
     for month in year.months:
         if month.difference is None:

@@ -25,6 +25,7 @@ def month(span: str, verdict: str, difference: float | None, serves: int) -> Jud
         difference=difference,
         low=None if difference is None else difference - 0.004,
         high=None if difference is None else difference + 0.004,
+        margin=None if difference is None else -0.005,
         verdict=verdict,
         reason=f"because {verdict}",
         version=serves,
