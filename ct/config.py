@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, Tag, ValidationError, field_validator, m
 
 from ct.config_block import Block
 from ct.errors import ConfigError
-from ct.gate_config import BUILT_IN, DECIDING, GateConfig
+from ct.gate_config import BUILT_IN, DECIDING, GateConfig, SlicesConfig
 from ct.monitor_config import MonitorConfig
 from ct.retention_config import RetentionConfig
 from ct.source_config import FolderSourceConfig, SourceConfig
@@ -304,6 +304,18 @@ class PipelineConfig(Block):
             if name not in known:
                 heading = "of evaluate.slices" if where.endswith("feature") else "metrics"
                 raise ValueError(f"{where}: unknown `{name}`; {_nearest(name, known, heading)}")
+        if self.gate.slices.max_drop != SlicesConfig().max_drop and not self.evaluate.slices:
+            raise ValueError("gate.slices: there are none; name their features in `evaluate.slices`")
+        return self
+
+    @model_validator(mode="after")
+    def _waits_within_the_window(self) -> PipelineConfig:
+        gate, spans = self.gate, self.window.max_spans
+        if gate.inconclusive == "wait" and spans is not None and spans <= gate.wait_spans:
+            raise ValueError(
+                f"gate.wait_spans: {gate.wait_spans} spans to judge on leave none of window.max_spans: {spans} to learn from; "
+                f"allow at least {gate.wait_spans + 1}, or wait for fewer"
+            )
         return self
 
     def node(self, node_id: str) -> NodeConfig:

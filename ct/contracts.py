@@ -204,7 +204,8 @@ class Check(Value):
     difference: float | None = Field(
         default=None,
         description="By how much the candidate is better, in the metric's own unit: positive is better whatever the metric's "
-        "direction, relative to the champion's where the check is. None for a check of the value itself.",
+        "direction, relative to the champion's where the check is; of calibration in |log|. None for a check of the value "
+        "itself.",
     )
     low: float | None = Field(
         default=None, description="Lower end of the interval: of `difference` where there is one, else of `value`."
@@ -400,7 +401,9 @@ class HistoryEntry(Value):
     reason: str
     canary: Canary | None = None
     shadow: int | None = None
-    forced: bool = Field(default=False, description="A person let the version serve against the gate's verdict.")
+    forced: bool = Field(
+        default=False, description="A person let the version serve against the gate's verdict or its failed proof."
+    )
     quarantined: int | None = Field(default=None, description="The version that this rollback quarantined.")
 
 

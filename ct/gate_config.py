@@ -39,6 +39,10 @@ class CheckConfig(Block):
     def _says_something(self) -> CheckConfig:
         if self.at_least is None and self.at_most is None and self.min_improvement is None:
             raise ValueError("checks nothing: give `at_least`, `at_most`, `min_improvement`, or several of them")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"no value is at least {self.at_least:g} and at most {self.at_most:g}")
+        if self.relative and self.min_improvement is None:
+            raise ValueError("`relative` is of `min_improvement`, which is not given; bounds are of the value itself")
         if self.relative and self.metric == "calibration":
             raise ValueError("`relative` has no meaning for calibration: the champion's distance from 1 may be 0")
         return self
@@ -113,7 +117,7 @@ class GateConfig(Block):
     """Largest chance that a candidate which is not better passes a comparison. Intervals are two-sided with level 1 - alpha."""
 
     replicates: int = Field(default=2000, ge=200)
-    """Of the paired bootstrap, for metrics without an exact interval."""
+    """Of the paired bootstrap, for metrics other than auc."""
 
     inconclusive: Literal["keep", "wait", "ask"] = "keep"
     """When the data cannot tell: keep the champion; keep it and judge the next candidate on these rows and the next span's

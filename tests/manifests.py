@@ -46,10 +46,10 @@ def manifest_of(
     )
 
 
-def write_proof(store: ModelStore, version: int, *, passed: bool = True) -> None:
+def write_proof(store: ModelStore, version: int, *, passed: bool = True, metric: str = "p99_ms") -> None:
     """As if the version had been proven, in the service that would serve it."""
     outcome = CheckOutcome.PASS if passed else CheckOutcome.FAIL
-    check = Check(name="p99_ms at most 2 times", metric="p99_ms", value=1.0, threshold=2.0, outcome=outcome)
+    check = Check(name=f"{metric} at most 2", metric=metric, value=1.0, threshold=2.0, outcome=outcome)
     reason = "p99 1.0 ms" if passed else "p99 9.0 ms, above 2 times the champion's"
     proof = Proof(
         name=store.name,

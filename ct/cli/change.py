@@ -35,7 +35,7 @@ class Asked:
     """Print the steps and change nothing."""
     as_json: bool
     forced: bool = False
-    """It overrules the gate."""
+    """It overrules the gate or a failed proof."""
 
 
 def facts_of(home: Home, store: ModelStore) -> Facts:
@@ -97,7 +97,7 @@ def carry_out(plan: Plan, home: Home, store: ModelStore, asked: Asked) -> None:
         lift = f'`ct quarantine {plan.name} --lift {plan.quarantines} --reason "..."` lets it serve again'
         click.echo(f"version {plan.quarantines} is in quarantine; {lift}")
     if asked.forced:
-        click.echo("the gate was overruled; the history says so for ever")
+        click.echo("the gate or the proof was overruled; the history says so for ever")
     if applied.alias_problem:
         click.echo(f"the alias `champion` in MLflow is behind: {applied.alias_problem}", err=True)
     if tag_problem:

@@ -59,21 +59,28 @@ def _prove(home: Home, store: ModelStore, version: int, *options: str) -> None:
     from ct.planes import Plane, python  # noqa: PLC0415
 
     command = [str(python(Plane.SERVING)), "-m", "serving.proof", store.name, str(version), *options]
-    done = subprocess.run(
+    # A session of its own: Ctrl-C is for this command, which leaves the proof the moment in which it ends its service.
+    process = subprocess.Popen(
         [*command, "--parent", str(os.getpid())],
         cwd=home.run,
         env={**os.environ, "CT_HOME": str(home.root)},
         stdout=subprocess.PIPE,
-        check=False,
+        start_new_session=True,
     )
-    lines = done.stdout.decode().splitlines()
-    told: dict[str, Any] = (
-        json.loads(lines[-1]) if lines else {"error": {"message": f"it ended with {done.returncode}"}}
-    )
+    with process:
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            process.terminate()
+            raise
+    lines = output.decode().splitlines()
+    unsaid = {"message": f"the proof ended with code {process.returncode} and without a word."}
+    told: dict[str, Any] = json.loads(lines[-1]) if lines else {"error": unsaid}
     if "error" in told:
         raise ProofFailedError(
             f'Version {version} of "{store.name}" could not be proven: {told["error"]["message"]} Nothing was changed, and '
-            f"what serves serves on. {home.logs / 'proof.log'} is what the service wrote.",
+            f"what serves serves on. {home.logs / 'proof.log'} is what the service wrote; `--force` with a --reason lets the "
+            "version serve unproven.",
             name=store.name,
             version=version,
         )

@@ -12,6 +12,7 @@ from ct.cli.change import Asked, carry_out, facts_of, finish_cut_short
 from ct.cli.known import model_store
 from ct.cli.output import json_option
 from ct.cli.prove import prove_what_is_new
+from ct.errors import ProofFailedError
 
 if TYPE_CHECKING:
     from ct.contracts import Canary, DesiredState
@@ -44,7 +45,7 @@ who_option = click.option("--who", metavar="NAME", help="Who changes it, for the
 )
 @click.option("--shadow", is_flag=True, help="Let it predict the same rows unseen; clients never get its answers.")
 @click.option("--end", is_flag=True, help="End the canary and the shadow.")
-@click.option("--force", is_flag=True, help="Let a version serve that the gate did not approve; needs --reason.")
+@click.option("--force", is_flag=True, help="Let a version serve against the gate or its proof; needs --reason.")
 @click.option(
     "--allow-incompatible", is_flag=True, help="Let a version serve that takes features which the champion does not."
 )
@@ -81,7 +82,7 @@ def rollout(
 
     _refuse_contradictions(version=version, share=share, key=key, shadow=shadow, end=end)
     if force and reason.strip() in ("", DEFAULT_REASON):
-        raise click.UsageError("--force overrules the gate, and needs a --reason that the history keeps.")
+        raise click.UsageError("--force overrules the gate and the proof, and needs a --reason that the history keeps.")
     began = time.monotonic()
     home = Home.from_environment()
     store = model_store(home, name)
@@ -89,8 +90,15 @@ def rollout(
         finish_cut_short(home, store)
     plan = _plan(store, facts_of(home, store), version=version, share=share, key=key, shadow=shadow)
     forced = admit(plan, store, force=force, allow_incompatible=allow_incompatible)
-    if not dry_run and prove_what_is_new(home, store, plan, allow_incompatible=allow_incompatible):
-        forced = admit(plan, store, force=force, allow_incompatible=allow_incompatible)
+    if not dry_run:
+        try:
+            if prove_what_is_new(home, store, plan, allow_incompatible=allow_incompatible):
+                forced = admit(plan, store, force=force, allow_incompatible=allow_incompatible)
+        except ProofFailedError as error:
+            if not force:
+                raise
+            click.echo(f"{error.message} It is rolled out all the same: --force.", err=True)
+            forced = True
     asked = Asked(began=began, reason=reason, who=who, forced=forced, dry_run=dry_run, as_json=as_json)
     carry_out(plan, home, store, asked)
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from ct.contracts import Check, CheckOutcome
 from ct.gate.metrics import MEAN_METRICS, Better
-from ct.gate.scores import OVERALL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,8 +13,10 @@ if TYPE_CHECKING:
     from ct.gate.measured import Estimate, Measured
     from ct.gate_config import FairnessConfig
 
-CHAMPION = "the champion's"
-"""Stands in the name of every comparison, and of no other check."""
+BETTER, NOT_WORSE = "better than the champion's", "not worse than the champion's"
+"""One of them follows the metric in the name of every comparison, and of no other check."""
+BETWEEN = "between values of"
+"""Follows the metric in the name of every gap."""
 
 
 def threshold_check(metric: str, measured: Measured, threshold: float) -> Check:
@@ -45,29 +46,46 @@ def bound_check(metric: str, measured: Measured, bound: float, *, at_most: bool)
     )
 
 
-def comparison_check(
-    metric: str,
-    measured: Measured,
-    margin: float,
-    *,
-    relative: bool = False,
-    where: str = OVERALL,
-    blocking: bool = True,
-) -> Check:
+def comparison_check(metric: str, measured: Measured, margin: float, *, relative: bool = False) -> Check:
     """Whether the candidate is better than the champion by more than a margin, by the interval of the difference.
 
     It passes when the whole interval lies above the margin and fails when none of it does; else the data cannot tell.
     """
+    outcome = CheckOutcome.INCONCLUSIVE if measured.gain is None else _against(measured.gain, margin)
+    name = f"{metric} {_wording(margin, relative=relative)}"
+    return _compared(name, metric, measured, margin, outcome)
+
+
+def slice_check(metric: str, measured: Measured, max_drop: float, where: str, *, has_say: bool) -> Check:
+    """Whether the candidate is worse than the champion on a slice by more than `max_drop`, surely.
+
+    Args:
+        metric: the gate's.
+        measured: on the slice's rows.
+        max_drop: 0 or more.
+        where: the slice.
+        has_say: whether it may refuse a candidate; it never holds one up otherwise.
+    """
+    gain = measured.gain
+    outcome = CheckOutcome.INCONCLUSIVE
+    if gain is not None and gain.low is not None and gain.high is not None:
+        if gain.high < -max_drop:
+            outcome = CheckOutcome.FAIL
+        elif gain.low >= -max_drop:
+            outcome = CheckOutcome.PASS
+    check = _compared(f"{metric} {NOT_WORSE} by {max_drop:g}", metric, measured, -max_drop, outcome)
+    return check.model_copy(update={"slice": where, "blocking": has_say and outcome is CheckOutcome.FAIL})
+
+
+def _compared(name: str, metric: str, measured: Measured, margin: float, outcome: CheckOutcome) -> Check:
     gain = measured.gain
     return Check(
-        name=f"{metric} {_wording(margin, relative=relative)}",
+        name=name,
         metric=metric,
-        slice=where,
         value=measured.value.value,
         baseline=measured.baseline,
         threshold=margin,
-        outcome=CheckOutcome.INCONCLUSIVE if gain is None else _against(gain, margin),
-        blocking=blocking,
+        outcome=outcome,
         difference=None if gain is None else gain.value,
         rows=measured.rows,
         **_interval(gain),
@@ -86,7 +104,9 @@ def gap_check(rule: FairnessConfig, slices: Mapping[str, Measured]) -> Check:
     """
     known = {name: found for name, found in slices.items() if found.value.value is not None}
     values = [found.value.value for found in known.values() if found.value.value is not None]
-    name = f"{rule.metric} between values of {rule.feature} differs by at most {rule.max_gap:g}"
+    name = f"{rule.metric} {BETWEEN} {rule.feature} differs by at most {rule.max_gap:g}"
+    if len(known) < len(slices):
+        name += f" ({', '.join(sorted(slices.keys() - known.keys()))}: no value)"
     rows = sum(found.rows for found in known.values())
     if len(known) < 2:  # noqa: PLR2004  a gap is between two
         return Check(
@@ -104,7 +124,8 @@ def gap_check(rule: FairnessConfig, slices: Mapping[str, Measured]) -> Check:
     if len(lows) == len(known):
         low, high = max(0.0, max(lows) - min(highs)), max(highs) - min(lows)
     if gap <= rule.max_gap:
-        outcome = CheckOutcome.PASS
+        # A slice that could not be measured may be the one that is treated worst.
+        outcome = CheckOutcome.PASS if len(known) == len(slices) else CheckOutcome.INCONCLUSIVE
     else:
         outcome = CheckOutcome.FAIL if low is not None and low > rule.max_gap else CheckOutcome.INCONCLUSIVE
     first = next(iter(known.values()))
@@ -137,7 +158,12 @@ def size_check(model_mb: float, champion_mb: float | None, limit: float) -> Chec
 
 def is_comparison(check: Check) -> bool:
     """Whether a check compares the candidate with the champion."""
-    return CHAMPION in check.name
+    return check.name.startswith((f"{check.metric} {BETTER}", f"{check.metric} {NOT_WORSE}"))
+
+
+def is_gap(check: Check) -> bool:
+    """Whether a check is of the gap between slices."""
+    return check.name.startswith(f"{check.metric} {BETWEEN}")
 
 
 def _against(gain: Estimate, margin: float) -> CheckOutcome:
@@ -150,7 +176,7 @@ def _against(gain: Estimate, margin: float) -> CheckOutcome:
 
 def _wording(margin: float, *, relative: bool) -> str:
     amount = f"{abs(margin) * 100:g} %" if relative else f"{abs(margin):g}"
-    return f"not worse than {CHAMPION} by {amount}" if margin < 0 else f"better than {CHAMPION} by more than {amount}"
+    return f"{NOT_WORSE} by {amount}" if margin < 0 else f"{BETTER} by more than {amount}"
 
 
 def _interval(estimate: Estimate | None) -> dict[str, float | str | None]:

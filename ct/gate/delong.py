@@ -1,4 +1,4 @@
-"""AUC with its exact sampling variance: DeLong, DeLong and Clarke-Pearson (1988).
+"""AUC with its sampling variance in closed form: DeLong, DeLong and Clarke-Pearson (1988).
 
 AUC is the mean, over the positive rows, of the share of negative rows that each outranks (its placement), and the same over
 the negative rows the other way round; the spread of the placements gives the variance. Ranking the rows once gives all

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ct.gate.scores import Scores
 
 LEAST_OF_A_CLASS = 10
-"""Rows of each class below which there is no interval: neither DeLong's normal limit nor the bootstrap holds for so few."""
+"""Rows of each class below which there is no interval, of no metric: neither DeLong's normal limit nor the bootstrap holds
+for so few, and on rows of one class any model that says so of every row looks good."""
 LEAST_IN_A_TAIL = 10
 """Replicates that must lie outside an interval on each side; where a correction for many slices leaves fewer, the tails are
 taken from the normal distribution with the replicates' standard deviation."""
@@ -54,11 +55,13 @@ def measure(metric: str, rows: Scores, level: float, resampling: Resampling, *, 
 def _measure_auc(rows: Scores, finite: list[bool], scores: np.ndarray, level: float, *, relative: bool) -> Measured:
     found = delong(rows.labels, scores)
     values = found.values.tolist()
-    enough = _enough(AUC, rows.labels)
+    enough = _enough(rows.labels)
     value = _normal(values[0], float(found.covariance[0, 0]), level, enough=enough)
     if len(values) == 1:
         return _placed(rows, finite, values, value, Estimate(None))
     candidate, champion = values
+    if relative and champion == 0:
+        return _placed(rows, finite, values, value, Estimate(None))
     # the gain's first derivatives by both values: exact for a difference, the delta method for a ratio
     slope = np.array([1.0, -candidate / champion]) / champion if relative else np.array([1.0, -1.0])
     gained = float(gain(Better.HIGHER, *found.values, relative=relative))
@@ -80,7 +83,7 @@ def _measure_means(
     terms = np.concatenate([measured.terms(rows.labels, each) for each in scores], axis=1)
     exact = [measured.value(means) for means in np.split(terms.mean(axis=0), len(scores))]
     values = [float(value) for value in exact]
-    if _enough(metric, rows.labels):
+    if _enough(rows.labels):
         means = replicate_means(terms, resampling.replicates, resampling.seed)
         replicated = [measured.value(part) for part in np.split(means, len(scores), axis=1)]
         intervals = [_percentiles(values[0], replicated[0], level, resampling)]
@@ -110,10 +113,9 @@ def _defined(metric: str, labels: np.ndarray) -> bool:
     return labels.size > 0 and (metric not in NEEDS_BOTH_CLASSES or min(positives, labels.size - positives) >= few)
 
 
-def _enough(metric: str, labels: np.ndarray) -> bool:
+def _enough(labels: np.ndarray) -> bool:
     positives = int(labels.sum())
-    fewest = min(positives, labels.size - positives) if metric in NEEDS_BOTH_CLASSES else labels.size
-    return fewest >= LEAST_OF_A_CLASS
+    return min(positives, labels.size - positives) >= LEAST_OF_A_CLASS
 
 
 def _normal(value: float, variance: float, level: float, *, enough: bool) -> Estimate:

@@ -38,10 +38,12 @@ class Measured:
     def as_share(self) -> Measured:
         """The gain as a share of the champion's value, where only the interval of the difference is known.
 
-        The champion's value counts as known, which it is not quite.
+        The champion's value counts as known, which it is not quite. No gain is a share of nothing.
         """
-        if self.gain is None or self.gain.value is None or not self.baseline:
+        if self.gain is None or self.gain.value is None:
             return self
+        if not self.baseline:
+            return Measured(self.value, self.baseline, Estimate(None), self.rows)
         scale = abs(self.baseline)
         low, high = (None if bound is None else bound / scale for bound in (self.gain.low, self.gain.high))
         gain = Estimate(self.gain.value / scale, low, high, self.gain.level, self.gain.method)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ct.contracts import Check, CheckOutcome, Outcome, Verdict
-from ct.gate.checks import bound_check, comparison_check, gap_check, is_comparison, size_check, threshold_check
+from ct.gate.checks import (
+    bound_check,
+    comparison_check,
+    gap_check,
+    is_comparison,
+    size_check,
+    slice_check,
+    threshold_check,
+)
 from ct.gate.intervals import Resampling, measure
 from ct.gate.reason import reason_of
 from ct.gate.scores import OVERALL
@@ -52,7 +60,7 @@ def judge(
         span: name of the span that the rows are from; several joined by `+`.
         holdout: whether they are the held-out days of an only span.
         seed: of the bootstrap.
-        others: metrics of `evaluate.metrics`, as TFMA measured them.
+        others: metrics of `evaluate.metrics`, as TFMA measured them; each that `config` names.
         model_mb: size of the candidate's SavedModel.
         champion_mb: the same of the champion's.
         no_comparison: why the two cannot be compared fairly, where they cannot. Then comparisons are recorded as
@@ -139,9 +147,7 @@ def _slice_checks(config: GateConfig, slices: Mapping[str, Scores], measuring: _
     level = 1 - _alpha_a_look(config) / max(1, len(large))
     for name, rows in slices.items():
         found = measuring.measure(config.metric, rows, level)
-        check = comparison_check(config.metric, found, -config.slices.max_drop, where=name)
-        blocks = name in large and check.outcome is CheckOutcome.FAIL
-        yield check.model_copy(update={"blocking": blocks})
+        yield slice_check(config.metric, found, config.slices.max_drop, name, has_say=name in large)
 
 
 def _large(config: GateConfig, slices: Mapping[str, Scores]) -> dict[str, Scores]:
@@ -153,12 +159,11 @@ def _alpha_a_look(config: GateConfig) -> float:
 
 
 def _not_finite(scores: Scores) -> Check:
-    finite = float(np.isfinite(scores.candidate).mean())
     return Check(
         name="every prediction is a finite number",
-        metric="finite",
-        value=finite,
-        threshold=1.0,
+        metric="predictions that are none",
+        value=float(np.count_nonzero(~np.isfinite(scores.candidate))),
+        threshold=0.0,
         outcome=CheckOutcome.FAIL,
         rows=scores.rows,
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ct.contracts import CheckOutcome
-from ct.gate.checks import is_comparison
+from ct.gate.checks import is_comparison, is_gap
 from ct.gate.scores import OVERALL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ct.contracts import Check
+
+NO_VALUE = "{} has no value on these rows"
 
 
 def reason_of(checks: Sequence[Check], champion_version: int | None, no_comparison: str | None) -> str:
@@ -44,9 +46,9 @@ def _compared(check: Check, champion_version: int | None) -> str:
     """`auc 0.7031 against 0.7002 of version 6: better by 0.0029 (95 % interval 0.0004 to 0.0054)`."""
     where = "" if check.slice == OVERALL else f" on {check.slice}"
     if check.value is None:
-        return f"{check.metric}{where} has no value on these rows"
+        return NO_VALUE.format(f"{check.metric}{where}")
     if check.difference is None or check.baseline is None:
-        return f"{check.metric}{where} {check.value:.4f}"
+        return f"{check.metric}{where} {check.value:{'.0f' if check.value.is_integer() else '.4f'}}"
     sign = "better" if check.difference >= 0 else "worse"
     against = f"{check.metric}{where} {check.value:.4f} against {check.baseline:.4f} of version {champion_version}"
     return f"{against}: {sign} by {_amount(check, abs(check.difference))} ({_interval(check)})"
@@ -58,7 +60,10 @@ def _failure(check: Check, champion_version: int | None) -> str:
 
 def _undecided(check: Check, champion_version: int | None) -> str:
     if check.value is None:
-        return f"`{check.name}` cannot be told: {check.metric} has no value on these rows"
+        why = "fewer than two of them have enough rows and a value" if is_gap(check) else NO_VALUE.format(check.metric)
+        return f"`{check.name}` cannot be told: {why}"
+    if is_gap(check) and check.value <= check.threshold:
+        return f"`{check.name}` cannot be told: of those with a value it is {check.value:.4f}"
     if check.low is None:
         return f"`{check.name}` cannot be told from {check.rows or 0:,} rows: {_compared(check, champion_version)}"
     return f"{_compared(check, champion_version)}: too close to tell `{check.name}`"
@@ -66,11 +71,12 @@ def _undecided(check: Check, champion_version: int | None) -> str:
 
 def _interval(check: Check) -> str:
     if check.low is None or check.high is None:
-        return "no interval from so few rows"
+        return "no interval; one needs ten rows of each class, and values without infinities"
     low, high = _amount(check, check.low), _amount(check, check.high)
     return f"{100 * (check.level or 0):.4g} % interval {low} to {high}"
 
 
 def _amount(check: Check, number: float) -> str:
-    """A difference in the unit that the check's name gives its margin in."""
-    return f"{100 * number:.2f} %" if check.name.endswith("%") else f"{number:.4f}"
+    """A difference in the unit that the check's name gives its margin in; of calibration it is one of |log|."""
+    unit = " of |log|" if check.metric == "calibration" else ""
+    return f"{100 * number:.2f} %" if check.name.endswith("%") else f"{number:.4f}{unit}"

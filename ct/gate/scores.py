@@ -32,11 +32,9 @@ class Scores:
         return int(self.labels.size)
 
     @property
-    def comparable(self) -> bool:
-        """Whether both models gave a finite probability for every row."""
-        return self.champion is not None and bool(
-            np.isfinite(self.champion).all() and np.isfinite(self.candidate).all()
-        )
+    def champion_failures(self) -> int:
+        """In how many rows the champion gave no finite probability."""
+        return 0 if self.champion is None else int(np.count_nonzero(~np.isfinite(self.champion)))
 
     def by_slice(self, feature: str) -> dict[str, Scores]:
         """`feature=value` -> the rows of that value, ordered by name; rows without a value are in none."""

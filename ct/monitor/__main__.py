@@ -29,7 +29,7 @@ from ct.settings import Settings
 from ct.triggers.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LOG = logging.getLogger("ct.monitor")
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -51,20 +51,24 @@ class Monitor:
         self._news: dict[str, RunNews] = {}
 
     def look(self) -> None:
-        """One look at each pipeline's runs and at each model. What goes wrong with one does not keep the others from it."""
-        pipelines = set(deployed_pipelines(self._home))
-        models = {path.parent.name for path in self._home.models.glob("*/desired.json")}
-        for name in sorted(pipelines | models):
-            try:
-                config = config_of(self._home, name)
-                if config.enabled and name in pipelines:
-                    self._news_of(name).look(config, _now())
-                if config.enabled and name in models:
-                    self._of(name).look(config)
-            except CTError as error:
-                LOG.warning("%s: %s", name, error.message)
-            except Exception:
-                LOG.exception("%s: this look failed; the next one begins anew", name)
+        """One look at each model, then at each pipeline's runs: telling people may be slow, and a rollback must not wait.
+
+        What goes wrong with one does not keep the others from being looked at.
+        """
+        for path in sorted(self._home.models.glob("*/desired.json")):
+            self._try(path.parent.name, lambda name, config: self._of(name).look(config))
+        for name in deployed_pipelines(self._home):
+            self._try(name, lambda name, config: self._news_of(name).look(config, _now()))
+
+    def _try(self, name: str, look: Callable[[str, MonitorConfig], object]) -> None:
+        try:
+            config = config_of(self._home, name)
+            if config.enabled:
+                look(name, config)
+        except CTError as error:
+            LOG.warning("%s: %s", name, error.message)
+        except Exception:
+            LOG.exception("%s: this look failed; the next one begins anew", name)
 
     def stop(self) -> None:
         """End the processes that were started."""

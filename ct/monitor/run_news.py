@@ -86,7 +86,8 @@ def _message(news: News, run: RunRecord) -> tuple[str, str]:
     """Title and text."""
     of = f"Run {run.run_id}, new spans: {', '.join(run.spans) or 'none'}."
     if news == ASKED:
-        look = f"`ct why {run.pipeline}` shows the verdict; `ct approve {run.pipeline}` and `ct reject {run.pipeline}` answer."
+        why = f"`ct why {run.pipeline} --run {run.run_id}` shows the verdict"
+        look = f"{why}; `ct approve` or `ct reject {run.pipeline} --run {run.run_id} --reason ...` answers."
         return f"{run.pipeline}: a candidate waits for your answer", f"{of}\n{look}"
     version = "" if run.version is None else f" (version {run.version})"
     return f"{run.pipeline}: a run ended {news}{version}", f"{of}\n{run.message}\nSee `ct runs {run.pipeline}`."

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from ct.rollout.steps import Plan
     from ct.rollout.store import ModelStore
 
+CONTRACT = "features_that_differ"
+"""The proof's check that a version takes what clients send; `allow_incompatible` overrules it."""
+
 
 def admit(plan: Plan, store: ModelStore, *, force: bool = False, allow_incompatible: bool = False) -> bool:
     """See that what a plan lets answer may do so. A shadow answers nobody, so any version may be one.
 
-    A rollback may go to whatever has served before, and its contract is not asked: it must work when nothing else does.
+    A rollback may go to whatever has served before, and nothing is asked of it: it must work when nothing else does.
 
     Args:
         plan: from ct.rollout.plan.
@@ -37,14 +40,16 @@ def admit(plan: Plan, store: ModelStore, *, force: bool = False, allow_incompati
     if plan.change is Change.ROLLBACK:
         if any(entry.version == version for entry in store.history()):
             return False
-        return _overrules(store.manifest(version), plan, force=False)
+        overrules = _overrules(store.manifest(version), plan, force=False)
+        return overrules | _overrules_proof(version, store, plan, force=False)
     if plan.change is Change.CANARY and plan.after.canary is not None:
         canary = plan.after.canary.version
         return _overrules(store.manifest(canary), plan, force=force) | _overrules_proof(
             canary, store, plan, force=force
         )
     manifest = store.manifest(version)
-    overrules = _overrules(manifest, plan, force=force) | _overrules_proof(version, store, plan, force=force)
+    overrules = _overrules(manifest, plan, force=force)
+    overrules |= _overrules_proof(version, store, plan, force=force, allow_incompatible=allow_incompatible)
     if plan.before is not None and not allow_incompatible:
         _require_compatible(store.manifest(plan.before.version), manifest)
     return overrules
@@ -94,9 +99,13 @@ def _overrules(manifest: VersionManifest, plan: Plan, *, force: bool) -> bool:
     raise _refusal(manifest.version, plan, why, verdict=manifest.verdict.outcome.value)
 
 
-def _overrules_proof(version: int, store: ModelStore, plan: Plan, *, force: bool) -> bool:
+def _overrules_proof(
+    version: int, store: ModelStore, plan: Plan, *, force: bool, allow_incompatible: bool = False
+) -> bool:
     """One that nobody has proven passes: a run proves it before its rollout, and so does `ct rollout`."""
     proof = store.proof(version)
+    if proof is not None and allow_incompatible:
+        proof = proof.model_copy(update={"checks": tuple(c for c in proof.checks if c.metric != CONTRACT)})
     if proof is None or proof.passed:
         return False
     if force:

@@ -85,7 +85,7 @@ class ModelStore:
         except (OSError, ValidationError) as error:
             raise RolloutError(
                 f'The proof of version {version} of "{self.name}" cannot be read ({_problem(error)}). Nothing was changed, '
-                f"and what serves serves on. Remove {path}, and the next `ct rollout` proves the version anew.",
+                f"and what serves serves on. `.venv-serving/bin/python -m serving.proof {self.name} {version}` proves it anew.",
                 name=self.name,
                 version=version,
             ) from error

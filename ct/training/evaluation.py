@@ -131,6 +131,9 @@ def Gate(  # noqa: N802  TFX names components like classes
             raise
         no_comparison = _cannot_compare(run, version, f"version {version} cannot be compared with: {error.message}")
         scores = scored(champion=None)
+    if scores.champion_failures:
+        found = f"it gives no finite number for {scores.champion_failures:,} of {scores.rows:,} rows"
+        no_comparison = _cannot_compare(run, version, f"version {version} cannot be compared with: {found}")
     decision = judge(
         config=config.gate,
         scores=scores,

@@ -112,13 +112,14 @@ class Background(Generic[Item]):
     def paced(self, chunks: Iterable[list[Item]]) -> Iterator[list[Item]]:
         """The chunks of a part, with a rest after each; for `write`. A chunk should take less than a millisecond.
 
-        The fuller the buffer, the shorter the rest, so that a flood is written as fast as it comes.
+        The fuller the buffer, the shorter the rest, and none from half full on: a flood is written as fast as it comes, and
+        what comes while a part is written finds room.
         """
         for chunk in chunks:
             began = time.thread_time()
             yield chunk
             fullness = (self._accepted - self._taken) / self._limit if self._limit else 1.0
-            time.sleep(REST * (time.thread_time() - began) * max(0.0, 1.0 - fullness))
+            time.sleep(REST * (time.thread_time() - began) * max(0.0, 1.0 - 2 * fullness))
 
     def _run(self) -> None:
         stopping = False

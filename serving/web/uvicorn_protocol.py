@@ -33,6 +33,7 @@ LINGER_S = 0.5
 the client might lose its answer."""
 STOP_S = 20.0
 """After so long a stop ends what is not answered or not read; BentoML's supervisor kills its workers after 30 s."""
+FILES_WANTED = 65_536
 FILES_KEPT = 100
 """Files that a worker needs beside its connections: models, logs, metrics."""
 UPGRADE = (b"connection", b"upgrade", b"http2-settings")
@@ -301,9 +302,19 @@ def _has_body(cycle: RequestResponseCycle) -> bool:
     )
 
 
+def _files() -> int:
+    """How many files this process may have open, raised as far as FILES_WANTED: each idle connection takes one for minutes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= FILES_WANTED:
+        return FILES_WANTED
+    files = FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, FILES_WANTED)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return files
+
+
 def install(front: Front, *, max_body_bytes: int, timeout_s: float) -> None:
     """Let the uvicorn of this process speak to the front; called before its server is configured, as BentoML's worker does."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _files()
     members = {
         "front": front,
         "max_body_bytes": max_body_bytes,

@@ -66,6 +66,20 @@ def test_the_least_pipeline_is_valid() -> None:
         ),
         ({"gate": {"threshold": 0.6, "checks": [{"metric": "auc"}]}}, "gate.checks.0: checks nothing"),
         ({"gate": {"threshold": 0.6, "inconclusive": "hope"}}, "gate.inconclusive: "),
+        ({"gate": {"threshold": float("nan")}}, "gate.threshold: "),
+        (
+            {"gate": {"threshold": 0.6, "checks": [{"metric": "calibration", "at_least": 1.1, "at_most": 0.9}]}},
+            "gate.checks.0: no value is at least 1.1 and at most 0.9",
+        ),
+        (
+            {"gate": {"threshold": 0.6, "checks": [{"metric": "auc", "at_least": 0.5, "relative": True}]}},
+            "gate.checks.0: `relative` is of `min_improvement`",
+        ),
+        ({"gate": {"threshold": 0.6, "slices": {"max_drop": 0.01}}}, "gate.slices: there are none"),
+        (
+            {"gate": {"threshold": 0.6, "inconclusive": "wait"}, "window": {"time_column": "t", "max_spans": 3}},
+            "gate.wait_spans: 3 spans to judge on leave none of window.max_spans: 3",
+        ),
         ({"name": "My Pipeline"}, "name: must be lower-case letters"),
         ({"nodes": {"Traner": {}}}, "nodes.Traner: unknown node; did you mean `Trainer`?"),
         ({"nodes": {"Trainer": {"retry": 1}}}, "nodes.Trainer.retry: unknown key; did you mean `retries`?"),

@@ -25,7 +25,7 @@ from ct.contracts import (
     HistoryEntry,
     WorkerState,
 )
-from ct.errors import RolloutError
+from ct.errors import ProofFailedError, RolloutError
 from ct.home import Home
 from ct.rollout import ModelStore, announce_worker
 from ct.rollout.process import started_at
@@ -166,6 +166,48 @@ def test_a_version_whose_proof_failed_needs_force(store: ModelStore, ct: Callabl
     ct("rollout", "trips", "--version", "3", "--force", "--reason", "slow is better than wrong")
     assert state(store)[0] == 3
     assert store.history()[-1].forced
+
+
+def test_a_proof_that_cannot_be_made_is_passed_over_with_force_only(
+    store: ModelStore, ct: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as on a machine without room for a second service; the history has the mark."""
+
+    def fail(*_: object) -> None:
+        raise ProofFailedError('Version 3 of "trips" could not be proven: no memory.')
+
+    monkeypatch.setattr("ct.cli.prove._prove", fail)
+    (store.version_path(3) / "proof.json").unlink()
+    with pytest.raises(ProofFailedError):
+        ct("rollout", "trips", "--version", "3")
+    assert state(store)[0] == 2
+    ct("rollout", "trips", "--version", "3", "--force", "--reason", "it must")
+    assert state(store)[0] == 3
+    assert store.history()[-1].forced
+
+
+def test_features_that_clients_do_not_send_are_overruled_in_the_proof_too(
+    store: ModelStore, ct: Callable[..., str]
+) -> None:
+    """`--allow-incompatible` says so of the contract, and of nothing else that the proof found."""
+    write_proof(store, 3, passed=False, metric="features_that_differ")
+    with pytest.raises(RolloutError, match="failed its proof"):
+        ct("rollout", "trips", "--version", "3")
+    ct("rollout", "trips", "--version", "3", "--allow-incompatible")
+    assert not store.history()[-1].forced
+    write_proof(store, 4, passed=False)
+    with pytest.raises(RolloutError, match="failed its proof"):
+        ct("rollout", "trips", "--version", "4", "--allow-incompatible")
+
+
+def test_a_rollback_to_what_never_served_asks_for_its_proof(store: ModelStore, ct: Callable[..., str]) -> None:
+    """It is no way around it; what has served before is gone back to whatever its proof says."""
+    for version in (1, 3):
+        write_proof(store, version, passed=False)
+    with pytest.raises(RolloutError, match="failed its proof"):
+        ct("rollback", "trips", "--to", "3")
+    ct("rollback", "trips", "--to", "1")
+    assert state(store)[0] == 1
 
 
 def test_a_proof_that_cannot_be_read_stops_the_rollout(store: ModelStore, ct: Callable[..., str]) -> None:

@@ -221,6 +221,68 @@ def test_fairness_between_one_slice_cannot_be_told() -> None:
     assert verdict.outcome is Outcome.INCONCLUSIVE
 
 
+def test_fairness_does_not_pass_over_a_slice_that_has_no_value() -> None:
+    """It may be the one that is treated worst; the check names it."""
+    rows = scored(champion_skill=None)
+    groups = _names("fmx", rows.rows)
+    labels = rows.labels & (groups != "x")
+    verdict = decide(
+        config(fairness=[{"feature": "sex", "max_gap": 0.5}]), sliced(replace(rows, labels=labels), sex=groups)
+    )
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "(sex=x: no value)" in verdict.reason
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier", "binary_accuracy"])
+@pytest.mark.parametrize("positives", [0, 9])
+def test_on_rows_of_one_class_nobody_wins(metric: str, positives: int) -> None:
+    """A span whose labels have not come has no positive row, and whoever predicts none at all is right in each."""
+    labels = np.arange(1000) < positives
+    rows = Scores(labels, np.full(1000, 0.001), np.full(1000, 0.3))
+    threshold = 0.5 if metric == "binary_accuracy" else 5.0
+    verdict = decide(config(metric=metric, threshold=threshold, min_improvement=-0.1), rows)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "ten rows of each class" in verdict.reason
+
+
+def test_a_slice_on_which_both_models_are_the_same_does_not_block() -> None:
+    """However little `max_drop` allows: no difference is no drop, and the name says what was asked."""
+    rows = scored(skill=BETTER)
+    names = _names("ab", rows.rows)
+    same = np.where(names == "a", rows.champion, rows.candidate)
+    gate = config(metric="binary_accuracy", threshold=0.1, min_improvement=-0.5, slices={"max_drop": 0.0})
+    verdict = decide(gate, sliced(replace(rows, candidate=same), carrier=names))
+    check = next(check for check in verdict.checks if check.slice == "carrier=a")
+    assert (check.difference, check.outcome, check.blocking) == (0.0, CheckOutcome.PASS, False)
+    assert check.name == "binary_accuracy not worse than the champion's by 0"
+    assert verdict.outcome is Outcome.APPROVED
+
+
+@pytest.mark.parametrize(("value", "margin"), [(0.03, -0.05), (0.03, 0.05)])
+def test_nothing_is_a_share_of_nothing(value: float, margin: float) -> None:
+    """A champion's recall of 0 has no five per cent: neither a pass nor a refusal."""
+    measured = Measured(Estimate(value), 0.0, Estimate(value, value - 0.01, value + 0.01, 0.95, "jackknife"), 4000)
+    rules = [{"metric": "recall", "min_improvement": margin, "relative": True}]
+    verdict = decide(config(checks=rules), scored(skill=BETTER), others={"recall": measured})
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_champion_without_any_skill_to_take_a_share_of_is_no_error() -> None:
+    """Its AUC may be 0 exactly, on rows that it has backwards."""
+    labels = np.arange(100) < 30
+    rows = Scores(labels, np.linspace(1, 0, 100), np.linspace(0, 1, 100))
+    assert decide(config(relative=True), rows).outcome is Outcome.INCONCLUSIVE
+
+
+def test_what_somebody_wrote_into_a_checks_name_makes_it_no_comparison() -> None:
+    """Such as a rollback's reason: an unfair comparison must not set a quarantine aside."""
+    name = "not made from the inputs of a version in quarantine: version 5 (AUC far below the champion's)"
+    made = Check(name=name, metric="versions in quarantine", value=1, threshold=0, outcome=CheckOutcome.FAIL)
+    verdict = decide(config(), scored(skill=BETTER), further=[made], no_comparison="unfair")
+    assert verdict.outcome is Outcome.REFUSED
+    assert "quarantine" in verdict.reason
+
+
 def test_a_model_may_not_be_larger_than_its_guard() -> None:
     """Whatever its quality, with the champion's size beside it."""
     gate = config(guards={"model_mb": 10})

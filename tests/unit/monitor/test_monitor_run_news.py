@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from monitor_parts import T0
 
 from ct.contracts import Approval, TriggerKind
+from ct.home import write_atomically
+from ct.monitor.__main__ import Monitor
 from ct.monitor.notify import Outbox
 from ct.monitor.run_news import RunNews
 from ct.monitor_config import MonitorConfig
+from ct.settings import Settings
+from ct.triggers.database import LedgerError
 from ct.triggers.records import RunRecord, RunStatus
 from ct.verdict_page.record import Question, answer, ask
 
@@ -107,7 +112,8 @@ def test_a_question_is_told_once_and_again_when_the_gate_asks_anew(telling: Tell
     question(telling.home, "flights-1")
     ((title, body),) = telling.look()
     assert title == "flights: a candidate waits for your answer"
-    assert "`ct approve flights`" in body
+    assert "`ct why flights --run flights-1`" in body
+    assert "`ct approve` or `ct reject flights --run flights-1 --reason" in body
     assert telling.look() == []
     answer(telling.home, "flights-1", Approval(approved=True, by="ann", at=T0, reason="fine"))
     assert telling.look() == []
@@ -121,6 +127,28 @@ def test_pipeline_yaml_says_which_news(telling: Telling) -> None:
     assert len(telling.look(MonitorConfig(notify=("ops",), notify_runs=("skipped",)))) == 1
     telling.runs.append(run_of(3, RunStatus.FAILED))
     assert telling.look(MonitorConfig(notify=("ops",), notify_runs=())) == []
+
+
+def test_trouble_with_the_news_keeps_no_model_from_being_watched(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that is away must not switch rollbacks off, nor one pipeline's news the next one's."""
+    looked: list[str] = []
+
+    def news_of(name: str) -> SimpleNamespace:
+        looked.append(f"news of {name}")
+        raise LedgerError("The ledger is away.")
+
+    def model_of(name: str) -> SimpleNamespace:
+        return SimpleNamespace(look=lambda _: looked.append(name))
+
+    monkeypatch.setattr("ct.monitor.__main__.deployed_pipelines", lambda _: ("flights", "trips"))
+    monkeypatch.setattr("ct.monitor.__main__.config_of", lambda *_: CONFIG)
+    monitor = Monitor(home, Settings())
+    monkeypatch.setattr(monitor, "_news_of", news_of)
+    monkeypatch.setattr(monitor, "_of", model_of)
+    for name in ("flights", "trips"):
+        write_atomically(home.models / name / "desired.json", "{}")
+    monitor.look()
+    assert looked == ["flights", "trips", "news of flights", "news of trips"]
 
 
 def question(home: Home, run_id: str) -> None:
