@@ -132,10 +132,9 @@ def _tag_forced(plan: Plan, home: Home, applied: Applied) -> str | None:
     """Mark the forced version in MLflow; why that did not work, else None. The history has the mark in any case."""
     from ct.errors import RegistryError  # noqa: PLC0415
 
-    version = plan.after.canary.version if plan.after.canary else plan.after.version
     tags = {"ct.forced_by": applied.entry.actor, "ct.forced_reason": applied.entry.reason}
     try:
-        _registry(home).tag_version(plan.name, version, tags)
+        _registry(home).tag_version(plan.name, plan.lets_answer, tags)
     except RegistryError as error:
         return error.message
     return None

@@ -36,13 +36,9 @@ def prove_what_is_new(home: Home, store: ModelStore, plan: Plan, *, allow_incomp
     """
     from ct.contracts import Change  # noqa: PLC0415
 
-    if plan.change is Change.ROLLOUT:
-        version = plan.after.version
-    elif plan.change is Change.CANARY and plan.after.canary is not None:
-        version = plan.after.canary.version
-    else:
+    if plan.change not in (Change.ROLLOUT, Change.CANARY):
         return False
-    history = store.history()
+    version, history = plan.lets_answer, store.history()
     served = {entry.version for entry in history} | {entry.canary.version for entry in history if entry.canary}
     if version in served or store.proof(version) is not None:
         return False

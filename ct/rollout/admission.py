@@ -36,21 +36,16 @@ def admit(plan: Plan, store: ModelStore, *, force: bool = False, allow_incompati
     """
     if plan.change in (Change.SHADOW, Change.END, Change.REVERT):
         return False
-    version = plan.after.version
+    version = plan.lets_answer
     if plan.change is Change.ROLLBACK:
         if any(entry.version == version for entry in store.history()):
             return False
-        overrules = _overrules(store.manifest(version), plan, force=False)
-        return overrules | _overrules_proof(version, store, plan, force=False)
-    if plan.change is Change.CANARY and plan.after.canary is not None:
-        canary = plan.after.canary.version
-        return _overrules(store.manifest(canary), plan, force=force) | _overrules_proof(
-            canary, store, plan, force=force
-        )
+        force = False
+    allow_incompatible = allow_incompatible and plan.change is Change.ROLLOUT
     manifest = store.manifest(version)
     overrules = _overrules(manifest, plan, force=force)
     overrules |= _overrules_proof(version, store, plan, force=force, allow_incompatible=allow_incompatible)
-    if plan.before is not None and not allow_incompatible:
+    if plan.change is Change.ROLLOUT and plan.before is not None and not allow_incompatible:
         _require_compatible(store.manifest(plan.before.version), manifest)
     return overrules
 
@@ -99,9 +94,7 @@ def _overrules(manifest: VersionManifest, plan: Plan, *, force: bool) -> bool:
     raise _refusal(manifest.version, plan, why, verdict=manifest.verdict.outcome.value)
 
 
-def _overrules_proof(
-    version: int, store: ModelStore, plan: Plan, *, force: bool, allow_incompatible: bool = False
-) -> bool:
+def _overrules_proof(version: int, store: ModelStore, plan: Plan, *, force: bool, allow_incompatible: bool) -> bool:
     """One that nobody has proven passes: a run proves it before its rollout, and so does `ct rollout`."""
     proof = store.proof(version)
     if proof is not None and allow_incompatible:

@@ -87,6 +87,11 @@ class Plan:
         """The version that the plan puts into quarantine."""
         return next((step.version for step in self.steps if isinstance(step, Quarantine)), None)
 
+    @property
+    def lets_answer(self) -> int:
+        """The version that a rollout, a rollback or a canary is about."""
+        return self.after.canary.version if self.after.canary else self.after.version
+
 
 def canary_text(canary: Canary, ending: str = "s") -> str:
     """A canary in words: `version 7 answers 10% by header ct-key`; the ending `ed` tells of the past."""

@@ -28,22 +28,27 @@ NOW = datetime(2013, 1, 1, tzinfo=timezone.utc)
 FAST = {"poll_interval_s": 0.01, "settle_s": 0}
 
 
-def deploy(home: Home, spec_hash: str, source: dict[str, Any], **trigger: Any) -> None:
-    """Store a spec as `ct deploy` does."""
+def configured(source: dict[str, Any], trigger: dict[str, Any]) -> PipelineConfig:
+    """A pipeline with this source and trigger."""
     config = {
         "name": "p",
         "description": "d",
         "owner": "o",
         "label": "y",
         "source": source,
-        "trigger": {**FAST, **trigger},
+        "trigger": trigger,
         "window": {"time_column": "t"},
         "gate": {"threshold": 0.5},
     }
+    return PipelineConfig.model_validate(config)
+
+
+def deploy(home: Home, spec_hash: str, source: dict[str, Any], **trigger: Any) -> None:
+    """Store a spec as `ct deploy` does."""
     spec = DeployedSpec(
         spec_hash=spec_hash,
         pipeline="p",
-        config=PipelineConfig.model_validate(config).model_dump(mode="json"),
+        config=configured(source, {**FAST, **trigger}).model_dump(mode="json"),
         nodes=(),
         readme="",
         deployed_at=NOW,
@@ -167,14 +172,4 @@ def test_looks_are_as_close_as_the_source_can_bear(
     source: dict[str, Any], trigger: dict[str, Any], listed: int, pause_s: float
 ) -> None:
     """A folder is looked at often, a large one less often, another source each second; pipeline.yaml overrules all."""
-    config = {
-        "name": "p",
-        "description": "d",
-        "owner": "o",
-        "label": "y",
-        "source": source,
-        "trigger": trigger,
-        "window": {"time_column": "t"},
-        "gate": {"threshold": 0.5},
-    }
-    assert pause_between_looks(PipelineConfig.model_validate(config), listed) == pytest.approx(pause_s)
+    assert pause_between_looks(configured(source, trigger), listed) == pytest.approx(pause_s)
