@@ -386,7 +386,7 @@ class Change(str, Enum):
     SHADOW = "shadow"
     """A shadow began; `version` serves on."""
     END = "end"
-    """Canary and shadow ended with nothing else changed."""
+    """Canary and shadow ended with nothing else changed; of a canary that the monitor ends, the canary alone."""
 
 
 class HistoryEntry(Value):
@@ -404,7 +404,9 @@ class HistoryEntry(Value):
     forced: bool = Field(
         default=False, description="A person let the version serve against the gate's verdict or its failed proof."
     )
-    quarantined: int | None = Field(default=None, description="The version that this rollback quarantined.")
+    quarantined: int | None = Field(
+        default=None, description="The version that this rollback, or this end of a canary, quarantined."
+    )
 
 
 class Lift(Value):

@@ -41,7 +41,7 @@ class MonitorConfig(Block):
     """Watch this model."""
 
     auto_rollback: bool = True
-    """Roll back without asking. False: say so and leave it to people."""
+    """Roll back, or end a worse canary, without asking. False: say so and leave it to people."""
 
     retrain_on_drift: bool = True
     """Ask for a run when the world has changed. False: say so only."""

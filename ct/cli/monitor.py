@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,7 +10,7 @@ from ct.cli.known import model_store
 from ct.cli.output import ago, json_option, print_json, print_table
 
 if TYPE_CHECKING:
-    from ct.monitor.records import Decided, Status
+    from ct.monitor.records import Status
 
 SHOWN_DECISIONS = 10
 
@@ -19,15 +19,21 @@ SHOWN_DECISIONS = 10
 @click.argument("name")
 @json_option
 def monitor(name: str, as_json: bool) -> None:  # noqa: FBT001
-    """Show how the version of NAME that serves compares with the one before, and what the monitor does about it."""
+    """Show how the version of NAME that serves compares with the one before, and what the monitor does about it.
+
+    Likewise of a canary, which is compared with the version that serves beside it.
+    """
     from ct.errors import ConfigError  # noqa: PLC0415
     from ct.home import Home  # noqa: PLC0415
     from ct.monitor.monitor import records_of  # noqa: PLC0415
 
     home = Home.from_environment()
     model_store(home, name)
-    records = records_of(home, name)
-    status, decisions = records.status(), records.decisions()
+    records, canaries = records_of(home, name), records_of(home, name, "canary")
+    status, canary = records.status(), canaries.status()
+    if canary is not None and canary.watch is None and not canary.problems:
+        canary = None
+    decisions = sorted((*records.decisions(), *canaries.decisions()), key=lambda line: line.at)
     if status is None:
         raise ConfigError(
             f'The monitor has not looked at "{name}" yet. It runs with `ct up`, unless pipeline.yaml says '
@@ -35,20 +41,31 @@ def monitor(name: str, as_json: bool) -> None:  # noqa: FBT001
             name=name,
         )
     if as_json:
-        shown = status.model_dump(mode="json")
-        for signal, found in zip(shown["signals"], status.signals, strict=True):
-            signal["state"] = found.state
-        print_json({**shown, "decisions": [line.model_dump(mode="json") for line in decisions]})
+        told = [line.model_dump(mode="json") for line in decisions]
+        print_json({**_json(status), "canary": _json(canary) if canary else None, "decisions": told})
         return
-    _print(status, decisions)
+    for each in (status, canary):
+        if each is not None:
+            _print(each)
+    for line in decisions[-SHOWN_DECISIONS:]:
+        what = f"{line.action.value} {line.stage.value}"
+        click.echo(f"{line.at:%Y-%m-%d %H:%M:%S} version {line.new}: {what}: {line.detail or line.reason}")
 
 
-def _print(status: Status, decisions: tuple[Decided, ...]) -> None:
+def _json(status: Status) -> dict[str, Any]:
+    shown = status.model_dump(mode="json")
+    for signal, found in zip(shown["signals"], status.signals, strict=True):
+        signal["state"] = found.state
+    return shown
+
+
+def _print(status: Status) -> None:
     watch = status.watch
     if watch is not None:
         against = f"version {watch.previous}" if watch.previous else "what the gate measured"
+        which = "canary version" if watch.variant == "canary" else "version"
         click.echo(
-            f"{status.model}: version {watch.new} is watched against {against} since {watch.since:%Y-%m-%d %H:%M:%S} UTC; "
+            f"{status.model}: {which} {watch.new} is watched against {against} since {watch.since:%Y-%m-%d %H:%M:%S} UTC; "
             f"looked {ago(status.at)}"
         )
         print_table(
@@ -72,9 +89,6 @@ def _print(status: Status, decisions: tuple[Decided, ...]) -> None:
     click.echo(f"{status.decision.action.value}: {status.decision.reason}")
     for problem in status.problems:
         click.echo(f"problem: {problem}")
-    for line in decisions[-SHOWN_DECISIONS:]:
-        what = f"{line.action.value} {line.stage.value}"
-        click.echo(f"{line.at:%Y-%m-%d %H:%M:%S} version {line.new}: {what}: {line.detail or line.reason}")
 
 
 def _short(value: float | None) -> str:

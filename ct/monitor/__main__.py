@@ -31,9 +31,13 @@ from ct.triggers.ledger import Ledger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ct.monitor.counters import Variant
+    from ct.monitor.records import Records
+
 LOG = logging.getLogger("ct.monitor")
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 EVERY_S = 5.0
+VARIANTS: tuple[Variant, ...] = ("champion", "canary")
 PAIRS_EVERY = timedelta(minutes=1)
 NICE = 5
 """Whoever answers requests goes first."""
@@ -46,8 +50,8 @@ class Monitor:
         self._home = home
         self._metrics = ServingMetrics(home, settings)
         self._actions = RealActions(home, MlflowRegistry(settings.mlflow_base_url))
-        self._models: dict[str, ModelMonitor] = {}
-        self._pairings: dict[str, Pairing] = {}
+        self._models: dict[tuple[str, Variant], ModelMonitor] = {}
+        self._pairings: list[Pairing] = []
         self._news: dict[str, RunNews] = {}
 
     def look(self) -> None:
@@ -56,9 +60,13 @@ class Monitor:
         What goes wrong with one does not keep the others from being looked at.
         """
         for path in sorted(self._home.models.glob("*/desired.json")):
-            self._try(path.parent.name, lambda name, config: self._of(name).look(config))
+            for variant in VARIANTS:
+                self._try(path.parent.name, partial(self._watch, variant))
         for name in deployed_pipelines(self._home):
             self._try(name, lambda name, config: self._news_of(name).look(config, _now()))
+
+    def _watch(self, variant: Variant, name: str, config: MonitorConfig) -> None:
+        self._of(name, variant).look(config)
 
     def _try(self, name: str, look: Callable[[str, MonitorConfig], object]) -> None:
         try:
@@ -72,29 +80,27 @@ class Monitor:
 
     def stop(self) -> None:
         """End the processes that were started."""
-        for pairing in self._pairings.values():
+        for pairing in self._pairings:
             pairing.stop()
 
-    def _of(self, name: str) -> ModelMonitor:
-        if name not in self._models:
-            records = records_of(self._home, name)
+    def _of(self, name: str, variant: Variant) -> ModelMonitor:
+        if (name, variant) not in self._models:
+            records = records_of(self._home, name, variant)
             pairing = Pairing(self._home, name, records, every=PAIRS_EVERY, step_back=compute_when_idle)
-            outbox = self._outbox_of(name)
-            self._pairings[name] = pairing
-            self._models[name] = ModelMonitor(
-                self._home, name, Ports(self._metrics, self._actions, pairing, outbox, _now)
-            )
-        return self._models[name]
+            ports = Ports(self._metrics, self._actions, pairing, self._outbox_of(records), _now)
+            self._pairings.append(pairing)
+            self._models[name, variant] = ModelMonitor(self._home, name, ports, variant=variant)
+        return self._models[name, variant]
 
     def _news_of(self, name: str) -> RunNews:
         if name not in self._news:
-            ledger = Ledger.open(self._home)
-            folder = records_of(self._home, name).folder
-            self._news[name] = RunNews(self._home, partial(ledger.runs, name), folder, self._outbox_of(name))
+            ledger, records = Ledger.open(self._home), records_of(self._home, name)
+            outbox = self._outbox_of(records)
+            self._news[name] = RunNews(self._home, partial(ledger.runs, name), records.folder, outbox)
         return self._news[name]
 
-    def _outbox_of(self, name: str) -> Outbox:
-        return Outbox(self._home, records_of(self._home, name).folder / "outbox", send_with_apprise)
+    def _outbox_of(self, records: Records) -> Outbox:
+        return Outbox(self._home, records.folder / "outbox", send_with_apprise)
 
 
 def config_of(home: Home, model: str) -> MonitorConfig:

@@ -1,4 +1,4 @@
-"""What the monitor does to the world: roll back, and ask for a run."""
+"""What the monitor does to the world: roll back, end a canary, and ask for a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Protocol
 
 from ct.errors import RolloutError
-from ct.rollout import LaggingError, ModelStore, apply, kept, plan_rollback, resume
+from ct.rollout import LaggingError, ModelStore, apply, kept, plan_end_canary, plan_rollback, resume
 
 if TYPE_CHECKING:
     from ct.home import Home
@@ -20,6 +20,10 @@ class Actions(Protocol):
 
     def roll_back(self, model: str, new: int, previous: int, reason: str) -> str:
         """Let the previous version serve again, if the new one does still. Doing it twice does it once."""
+        ...
+
+    def end_canary(self, model: str, version: int, reason: str) -> str:
+        """End the canary, if it is this version still. Doing it twice does it once."""
         ...
 
     def retrain(self, model: str, reason: str) -> str:
@@ -58,6 +62,23 @@ class RealActions:
                 return f"somebody was faster: version {desired.version} serves"
             raise
         return f"version {previous} serves again; serving workers that answer with it: {applied.workers}"
+
+    def end_canary(self, model: str, version: int, reason: str) -> str:
+        """End the canary and quarantine its version; champion and shadow stay.
+
+        Raises:
+            RolloutError: another change is under way; the next try comes after it.
+        """
+        store = ModelStore(self._home, model)
+        desired = store.desired()
+        if desired is None or desired.canary is None or desired.canary.version != version:
+            return f"version {version} is no canary any more"
+        plan = plan_end_canary(model, **store.facts(kept(desired)))
+        try:
+            applied = apply(plan, store, self._aliases, actor=ACTOR, reason=reason, clock=_now)
+        except LaggingError as error:
+            return error.message  # it stays desired, and workers that lag take it when they can
+        return f"version {desired.version} answers alone; serving workers that answer with it: {applied.workers}"
 
     def resume(self, model: str) -> str:
         """Finish what was cut short.

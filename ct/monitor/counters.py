@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SERIES = re.compile(r"^(ct_requests_total|ct_request_seconds_bucket)\{(.*)\} (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-ANSWERED = "champion"
+Variant = Literal["champion", "canary"]
+"""As what a version answers, in serving's counters and in the prediction log."""
 FAILED_FROM = 500
 """HTTP codes from here on are the server's fault; 400 is mostly the client's."""
 ALL = "+Inf"
@@ -53,12 +54,12 @@ class Counters(Value):
         return self.totals.get(version, Counts())
 
 
-def parse(text: str, model: str) -> dict[str, float]:
-    """The series that count here, out of the text of `/metrics`: `<version> <code or limit> <kind>` -> value."""
+def parse(text: str, model: str, variant: Variant) -> dict[str, float]:
+    """The series of a variant, out of the text of `/metrics`: `<version> <code or limit> <kind>` -> value."""
     found: dict[str, float] = defaultdict(float)
     for name, labels, value in SERIES.findall(text):
         of = dict(LABEL.findall(labels))
-        if of["model"] != model or of["variant"] != ANSWERED or of["version"] == "0":
+        if of["model"] != model or of["variant"] != variant or of["version"] == "0":
             continue
         kind, of_kind = ("code", of["code"]) if name == "ct_requests_total" else ("seconds", of["le"])
         found[f"{of['version']} {of_kind} {kind}"] += float(value)

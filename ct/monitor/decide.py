@@ -26,6 +26,7 @@ class Action(str, Enum):
 
     KEEP = "keep"
     ROLLBACK = "rollback"
+    END_CANARY = "end canary"
     RETRAIN = "retrain"
     ALERT = "alert"
 
@@ -38,29 +39,31 @@ class Decision(Value):
 
 
 def decide(
-    signals: Sequence[Signal], watch: Watch, config: MonitorConfig, *, rolled_back: Collection[int] = ()
+    signals: Sequence[Signal], watch: Watch, config: MonitorConfig, *, withdrawn: Collection[int] = ()
 ) -> Decision:
     """What to do now.
 
-    - Failures and slow answers that only the new version has: roll back.
+    - Failures and slow answers that only the new version has: roll back; end it where it is a canary.
     - Its quality, or its predictions, are worse than the previous version's on the same rows: roll back; unless the previous
       one has lost half as much against its own verdict, for then going back helps little and the world is to blame.
-    - Both have fallen behind what the gate measured: the world has changed; alert and retrain, and no rollback.
+    - Both have fallen behind what the gate measured: the world has changed; alert and retrain, and no rollback. The watch of
+      what serves says so, a canary's does not.
     - Else go on.
 
     Args:
         signals: of the watch.
         watch: which versions.
         config: what may be done.
-        rolled_back: versions that the monitor has rolled back before; whoever let one serve again has decided.
+        withdrawn: versions that the monitor has withdrawn before; whoever let one answer again has decided.
     """
     by_name = {signal.name: signal for signal in signals}
     blamed = [signal for signal in signals if _blames_the_new(signal, by_name)]
     if blamed and watch.previous is not None:
-        return _roll_back(blamed, watch, config, rolled_back)
+        return _withdraw(blamed, watch, config, withdrawn)
     drifts = [by_name[name] for name in (DRIFT_NEW, DRIFT_PREVIOUS) if name in by_name]
     alone = watch.previous is None
-    if drifts and all(drift.is_worse for drift in drifts) and (alone or _is_shared(by_name)):
+    is_lost = bool(drifts) and all(drift.is_worse for drift in drifts) and (alone or _is_shared(by_name))
+    if is_lost and watch.variant == "champion":
         return _world_changed(drifts, watch, config)
     return Decision(action=Action.KEEP, reason=_open_question(signals, by_name, watch))
 
@@ -83,14 +86,17 @@ def _is_shared(by_name: dict[str, Signal]) -> bool:
     return new.worse_by > new.tolerance and previous.worse_by >= SHARED * new.worse_by
 
 
-def _roll_back(blamed: list[Signal], watch: Watch, config: MonitorConfig, rolled_back: Collection[int]) -> Decision:
-    found = f"version {watch.new} is worse than version {watch.previous}: {'; '.join(map(told, blamed))}"
-    if watch.new in rolled_back:
-        again = "the monitor rolled it back before and somebody let it serve again, so it does not do so twice"
-        return Decision(action=Action.ALERT, reason=f"{found}; {again}")
+def _withdraw(blamed: list[Signal], watch: Watch, config: MonitorConfig, withdrawn: Collection[int]) -> Decision:
+    is_canary = watch.variant == "canary"
+    which = f"canary version {watch.new}" if is_canary else f"version {watch.new}"
+    found = f"{which} is worse than version {watch.previous}: {'; '.join(map(told, blamed))}"
+    if watch.new in withdrawn:
+        done, again = ("ended this canary", "answer") if is_canary else ("rolled it back", "serve")
+        twice = f"the monitor {done} before and somebody let it {again} again, so it does not do so twice"
+        return Decision(action=Action.ALERT, reason=f"{found}; {twice}")
     if not config.auto_rollback:
         return Decision(action=Action.ALERT, reason=f"{found}; auto_rollback is off, so nothing was changed")
-    return Decision(action=Action.ROLLBACK, reason=found)
+    return Decision(action=Action.END_CANARY if is_canary else Action.ROLLBACK, reason=found)
 
 
 def _world_changed(drifts: list[Signal], watch: Watch, config: MonitorConfig) -> Decision:

@@ -68,6 +68,8 @@ class Execution:
     def _act(self, decided: Decided) -> str:
         if decided.action is Action.ROLLBACK and decided.previous is not None:
             return self._actions.roll_back(self._model, decided.new, decided.previous, decided.reason)
+        if decided.action is Action.END_CANARY:
+            return self._actions.end_canary(self._model, decided.new, decided.reason)
         if decided.action is Action.RETRAIN:
             return self._actions.retrain(self._model, decided.reason)
         return "told"
@@ -77,6 +79,8 @@ class Execution:
         what = {
             (Action.ROLLBACK, Stage.DONE): f"rolled back from version {line.new} to {line.previous}",
             (Action.ROLLBACK, Stage.GAVE_UP): f"version {line.new} is worse and could not be rolled back",
+            (Action.END_CANARY, Stage.DONE): f"the canary, version {line.new}, was ended",
+            (Action.END_CANARY, Stage.GAVE_UP): f"the canary, version {line.new}, is worse and could not be ended",
             (Action.RETRAIN, Stage.DECIDED): "the world has changed",
             (Action.RETRAIN, Stage.GAVE_UP): "no run could be asked for",
             (Action.ALERT, Stage.DECIDED): f"version {line.new} needs somebody's attention",
@@ -88,9 +92,10 @@ class Execution:
         self._outbox.put(name, f"{self._model}: {what}", body, to=config.notify, now=now)
 
 
-def rolled_back(lines: tuple[Decided, ...]) -> frozenset[int]:
-    """Versions that the monitor has rolled back."""
-    return frozenset(line.new for line in lines if line.action is Action.ROLLBACK and line.stage is Stage.DONE)
+def withdrawn(lines: tuple[Decided, ...]) -> frozenset[int]:
+    """Versions that the monitor has rolled back, or whose canary it has ended."""
+    actions = (Action.ROLLBACK, Action.END_CANARY)
+    return frozenset(line.new for line in lines if line.action in actions and line.stage is Stage.DONE)
 
 
 def unfinished(lines: tuple[Decided, ...]) -> list[tuple[Decided, list[Decided]]]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ct.home import Home
 
 LOG = logging.getLogger("ct.monitor")
-ANSWERED = "champion"
+CHAMPION = "champion"
 MOST_ROWS = 100_000
 """Of one version in one watch; by then everything that is worth a rollback has shown."""
 
@@ -54,7 +54,7 @@ def predictions(home: Home, model: str, version: int, since: datetime) -> pa.Tab
                     pc.equal(table["ct_version"], version),
                     pc.greater_equal(table["ct_at"], pa.scalar(since, table["ct_at"].type)),
                 ),
-                pc.equal(table["ct_variant"].cast(pa.string()), ANSWERED),
+                pc.equal(table["ct_variant"].cast(pa.string()), CHAMPION),
             )
         )
         parts.append(

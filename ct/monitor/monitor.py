@@ -15,13 +15,14 @@ from ct.errors import CTError
 from ct.monitor.compared import Compared, join_labels, read_pairs, request_ids
 from ct.monitor.counters import Counters, advance, parse
 from ct.monitor.decide import Action, Decision, decide
-from ct.monitor.execution import Execution, rolled_back
+from ct.monitor.execution import Execution, withdrawn
 from ct.monitor.labels import LabelStore
 from ct.monitor.logged import predictions
 from ct.monitor.records import Decided, Records, Stage, Status
 from ct.monitor.signals import signals_of
-from ct.monitor.watch import Watched, watch_now
+from ct.monitor.watch import Watched, canary_watch_now, watch_now
 from ct.rollout import ModelStore
+from ct.rollout.history import canary_since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ct.contracts import Verdict
     from ct.home import Home
     from ct.monitor.actions import Actions
+    from ct.monitor.counters import Counts, Variant
     from ct.monitor.notify import Outbox
     from ct.monitor.pairing import Pairing
     from ct.monitor.watch import Watch
@@ -55,18 +57,27 @@ class Ports:
 
 
 class ModelMonitor:
-    """Watches one model."""
+    """Watches what serves of one model, or its canary."""
 
-    def __init__(self, home: Home, model: str, ports: Ports, *, labels_every: timedelta = LABELS_EVERY) -> None:
+    def __init__(
+        self,
+        home: Home,
+        model: str,
+        ports: Ports,
+        *,
+        variant: Variant = "champion",
+        labels_every: timedelta = LABELS_EVERY,
+    ) -> None:
         self._home = home
         self._model = model
         self._ports = ports
+        self._variant = variant
         self._labels_every = labels_every
         self._store = ModelStore(home, model)
         self._labels = LabelStore(home, model)
         self._compared: tuple[str, datetime, Compared] | None = None
         self._resumed: datetime | None = None
-        self.records = records_of(home, model)
+        self.records = records_of(home, model, variant)
         self._execution = Execution(model, self.records, ports.actions, ports.outbox)
 
     def look(self, config: MonitorConfig) -> Status:
@@ -77,30 +88,28 @@ class ModelMonitor:
         """
         now = self._ports.clock()
         problems: list[str] = []
-        self._resume(now)
-        kept = self.records.watched()
-        counters = self._count(kept.counters if kept else Counters(), problems)
-        watch = watch_now(kept, self._store.history(), now, counters, config)
-        if watch is None:
-            return self._say(Status(model=self._model, at=now, watch=None, decision=_keep("nothing serves yet")))
-        is_same = kept is not None and kept.watch.id == watch.id
-        if not is_same:
-            self.records.forget_old_pairs()
+        if self._variant == "champion":
+            self._resume(now)
+        watched = self._watch(now, config, problems)
+        if watched is None:
+            return self._look_at_nothing(config, now)
+        watch = watched.watch
         compared = self._compare(watch, now, problems)
-        labelled = max(len(compared.labels), kept.labelled if kept and is_same else 0)
-        watched = Watched(watch=watch, counters=counters, labelled=labelled)
-        if watched != kept:
+        if len(compared.labels) > watched.labelled:
+            watched = watched.model_copy(update={"labelled": len(compared.labels)})
+        if watched != self.records.watched():
             self.records.keep(watched)
+        counts, previous_counts = _counts(watched)
         signals = signals_of(
             config,
-            counts=counters.of(watch.new) - watch.new_before,
-            previous_counts=watch.previous_before if watch.previous else None,
+            counts=counts,
+            previous_counts=previous_counts,
             compared=compared,
             verdict=self._verdict(watch.new, problems),
             previous_verdict=self._verdict(watch.previous, problems),
         )
         lines = self.records.decisions()
-        decision = decide(signals, watch, config, rolled_back=rolled_back(lines))
+        decision = decide(signals, watch, config, withdrawn=withdrawn(lines))
         decided = Decided(
             **decision.model_dump(),
             id=f"{watch.id}-{decision.action.value}",
@@ -112,12 +121,44 @@ class ModelMonitor:
         )
         if decision.action is not Action.KEEP and not any(line.id == decided.id for line in lines):
             self._execution.begin(decided, config)
-        problems += self._execution.go_on(config, now)
-        problems += self._ports.outbox.deliver(now)
+        problems += self._carry_on(config, now)
         status = Status(
             model=self._model, at=now, watch=watch, signals=signals, decision=decision, problems=tuple(problems)
         )
-        return self._say(status)
+        self.records.say(status)
+        return status
+
+    def _look_at_nothing(self, config: MonitorConfig, now: datetime) -> Status:
+        """No canary goes, or nothing serves yet; what had been decided before is carried out to its end."""
+        decision = Decision(action=Action.KEEP, reason=f"no {self._variant} answers")
+        problems = self._carry_on(config, now)
+        status = Status(model=self._model, at=now, watch=None, decision=decision, problems=tuple(problems))
+        said = self.records.status()
+        if problems or (said is not None and (said.watch is not None or said.problems)):
+            self.records.say(status)
+        return status
+
+    def _carry_on(self, config: MonitorConfig, now: datetime) -> list[str]:
+        return [*self._execution.go_on(config, now), *self._ports.outbox.deliver(now)]
+
+    def _watch(self, now: datetime, config: MonitorConfig, problems: list[str]) -> Watched | None:
+        """The watch that is on, with all that was counted until now."""
+        history = self._store.history()
+        if self._variant == "canary" and canary_since(history) is None:
+            return None
+        kept = self.records.watched()
+        counters, canaries = self._count(kept, problems)
+        if self._variant == "canary":
+            watch = canary_watch_now(kept, history, now, counters, canaries, config)
+        else:
+            watch = watch_now(kept, history, now, counters, config)
+        if watch is None:
+            return None
+        is_same = kept is not None and kept.watch.id == watch.id
+        if not is_same:
+            self.records.forget_old_pairs()
+        labelled = kept.labelled if kept and is_same else 0
+        return Watched(watch=watch, counters=counters, canaries=canaries, labelled=labelled)
 
     def _resume(self, now: datetime) -> None:
         if self._resumed is not None and now - self._resumed < RESUME_EVERY:
@@ -126,12 +167,18 @@ class ModelMonitor:
         if told := self._ports.actions.resume(self._model):
             LOG.warning("%s: %s", self._model, told)
 
-    def _count(self, before: Counters, problems: list[str]) -> Counters:
+    def _count(self, kept: Watched | None, problems: list[str]) -> tuple[Counters, Counters]:
+        """What was counted of champions and of canaries."""
+        champions, canaries = (kept.counters, kept.canaries) if kept else (Counters(), Counters())
         try:
-            return advance(before, parse(self._ports.metrics(), self._model))
+            text = self._ports.metrics()
         except CTError as error:
             problems.append(error.message)
-            return before
+            return champions, canaries
+        return (
+            advance(champions, parse(text, self._model, "champion")),
+            advance(canaries, parse(text, self._model, "canary")),
+        )
 
     def _compare(self, watch: Watch, now: datetime, problems: list[str]) -> Compared:
         """The rows of a watch; read again when that is due, because it may be many."""
@@ -161,15 +208,19 @@ class ModelMonitor:
             problems.append(error.message)
             return None
 
-    def _say(self, status: Status) -> Status:
-        self.records.say(status)
-        return status
+
+def records_of(home: Home, model: str, variant: Variant = "champion") -> Records:
+    """The files of a model, or of its canary."""
+    folder = home.monitor / model
+    return Records(folder if variant == "champion" else folder / variant)
 
 
-def records_of(home: Home, model: str) -> Records:
-    """The files of a model."""
-    return Records(home.monitor / model)
-
-
-def _keep(reason: str) -> Decision:
-    return Decision(action=Action.KEEP, reason=reason)
+def _counts(watched: Watched) -> tuple[Counts, Counts | None]:
+    """What was counted of the new version in this watch, and of the one it is compared with."""
+    watch, counters, canaries = watched.watch, watched.counters, watched.canaries
+    if watch.previous is None:
+        return counters.of(watch.new) - watch.new_before, None
+    if watch.variant == "canary":
+        # The champion answers beside the canary: what counts is the same time.
+        return canaries.of(watch.new) - watch.new_before, counters.of(watch.previous) - watch.previous_before
+    return counters.of(watch.new) - watch.new_before, watch.previous_before

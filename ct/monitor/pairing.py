@@ -83,7 +83,7 @@ class Pairing:
         folder.mkdir(parents=True, exist_ok=True)
         command = [str(python(Plane.SERVING)), "-m", "serving.replay.pairs", self._model]
         command += ["--new", str(watch.new), "--previous", str(previous), "--since", watch.since.isoformat()]
-        command += ["--into", str(self._records.pairs(watch))]
+        command += ["--variant", watch.variant, "--into", str(self._records.pairs(watch))]
         with (folder / "pairing.out").open("wb") as out, (folder / "pairing.err").open("wb") as err:
             process = subprocess.Popen(
                 command,

@@ -5,6 +5,7 @@
     monitor/
       lock                     held by the one monitor of a home
       <model>/
+        canary/                the same of a canary, which is watched apart
         watch.json             Watched: the watch that is on and the counters; replaced atomically
         status.json            Status: what `ct monitor` shows; replaced atomically
         decisions.jsonl        Decided, a line each stage of each decision, appended

@@ -1,4 +1,7 @@
-"""Which version is watched, against which, and since when."""
+"""Which version is watched, against which, and since when.
+
+What serves is watched against what served before; a canary against what serves beside it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from ct.contracts import Change, Value
-from ct.monitor.counters import Counters, Counts
-from ct.rollout.history import served_stack, serving_since
+from ct.monitor.counters import Counters, Counts, Variant
+from ct.rollout.history import canary_since, served_stack, serving_since
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,13 +26,18 @@ class Watch(Value):
 
     generation: int = Field(description="Of the change with which the version began to serve.")
     period: int = Field(default=0, ge=0, description="0 against the predecessor; one more for each stretch after that.")
+    variant: Variant = Field(default="champion", description="As what the new one answers.")
     new: int
     previous: int | None = Field(
-        description="What served before; None after a rollback, for a first version, and once the new one has proven itself."
+        description="What served before; None after a rollback, for a first version, and once the new one has proven itself. "
+        "Of a canary, what serves beside it."
     )
     since: datetime
     new_before: Counts = Field(default_factory=Counts, description="What had been counted of the new one at `since`.")
-    previous_before: Counts = Field(default_factory=Counts, description="All that was counted of the previous one.")
+    previous_before: Counts = Field(
+        default_factory=Counts,
+        description="All that was counted of the previous one; of a canary, what had been counted of the champion at `since`.",
+    )
 
     @property
     def id(self) -> str:
@@ -41,7 +49,8 @@ class Watched(Value):
     """What the monitor keeps of a model between two looks; replaced atomically."""
 
     watch: Watch
-    counters: Counters = Field(default_factory=Counters)
+    counters: Counters = Field(default_factory=Counters, description="Of champions.")
+    canaries: Counters = Field(default_factory=Counters, description="Of canaries.")
     labelled: int = Field(default=0, ge=0, description="Rows with a label, compared in this watch so far.")
 
 
@@ -75,12 +84,53 @@ def watch_now(
             previous_before=counters.of(previous) if previous else Counts(),
         )
     watch = kept.watch
-    is_over = now - watch.since >= timedelta(hours=config.hours) or kept.labelled >= config.rows
-    return (
-        Watch(generation=watch.generation, period=watch.period + 1, new=watch.new, previous=None, since=now)
-        if (is_over)
-        else watch
+    if not _is_over(kept, now, config):
+        return watch
+    return Watch(generation=watch.generation, period=watch.period + 1, new=watch.new, previous=None, since=now)
+
+
+def canary_watch_now(
+    kept: Watched | None,
+    history: Sequence[HistoryEntry],
+    now: datetime,
+    counters: Counters,
+    canaries: Counters,
+    config: MonitorConfig,
+) -> Watch | None:
+    """The watch of a canary beside the champion, who answers at the same time; as long as it goes, one stretch after the other.
+
+    Args:
+        kept: what was known at the last look.
+        history: every change, oldest first.
+        now: with a zone.
+        counters: of champions, after this look.
+        canaries: of canaries, after this look.
+        config: of the model.
+
+    Returns:
+        The watch; None when no canary is going.
+    """
+    began = canary_since(history)
+    if began is None or began.canary is None:
+        return None
+    watch = kept.watch if kept is not None and kept.watch.generation == began.generation else None
+    if kept is not None and watch is not None and not _is_over(kept, now, config):
+        return watch
+    new = began.canary.version
+    return Watch(
+        generation=began.generation,
+        period=watch.period + 1 if watch else 0,
+        variant="canary",
+        new=new,
+        previous=began.version,
+        since=now if watch else began.at,
+        new_before=canaries.of(new) if watch else kept.canaries.of(new) if kept else Counts(),
+        previous_before=counters.of(began.version),
     )
+
+
+def _is_over(kept: Watched, now: datetime, config: MonitorConfig) -> bool:
+    return now - kept.watch.since >= timedelta(hours=config.hours) or kept.labelled >= config.rows
 
 
 def predecessor(history: Sequence[HistoryEntry]) -> int | None:

@@ -6,7 +6,16 @@ from ct.rollout.beside import check_features, check_key
 from ct.rollout.execution import Aliases, Applied
 from ct.rollout.history import served_at, serving_since
 from ct.rollout.pins import pin, unpin
-from ct.rollout.plan import Facts, kept, plan_canary, plan_end, plan_rollback, plan_rollout, plan_shadow
+from ct.rollout.plan import (
+    Facts,
+    kept,
+    plan_canary,
+    plan_end,
+    plan_end_canary,
+    plan_rollback,
+    plan_rollout,
+    plan_shadow,
+)
 from ct.rollout.quarantine import lift_quarantine, quarantine_check, quarantined
 from ct.rollout.resume import Resumed, resume
 from ct.rollout.steps import Plan, canary_text, percent, shadow_text
@@ -37,6 +46,7 @@ __all__ = [
     "pin",
     "plan_canary",
     "plan_end",
+    "plan_end_canary",
     "plan_rollback",
     "plan_rollout",
     "plan_shadow",

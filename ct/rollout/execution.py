@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ct.contracts import Change, HistoryEntry
+from ct.contracts import HistoryEntry
 from ct.errors import RegistryError
 from ct.rollout.locks import writing
 from ct.rollout.plan import plan_revert
@@ -69,7 +69,7 @@ def finish(
             except (RefusedError, LaggingError) as error:
                 # What serves is worse than a worker that is late: all others roll back, and that one when it can. But
                 # a version that does not load answers nobody, and a worker that starts would fall back from it.
-                if plan.change is not Change.ROLLBACK or isinstance(error, RefusedError):
+                if not plan.withdraws or isinstance(error, RefusedError):
                     _revert(plan, journal, store, reason=error.message, clock=clock)
                     raise
                 lagging = error

@@ -45,6 +45,21 @@ def serving_since(history: Sequence[HistoryEntry]) -> HistoryEntry | None:
     return began
 
 
+def canary_since(history: Sequence[HistoryEntry]) -> HistoryEntry | None:
+    """The change with which the newest entry's canary began; a change of its share does not interrupt it.
+
+    Returns:
+        The entry; None when no canary is going.
+    """
+    going = _canary_version(history[-1]) if history else None
+    began = None
+    for entry in reversed(history):
+        if going is None or _canary_version(entry) != going:
+            break
+        began = entry
+    return began
+
+
 def served_stack(history: Sequence[HistoryEntry]) -> list[int]:
     """The versions that a chain of rollbacks would go through, the current one last. A canary or shadow has not served."""
     stack: list[int] = []
@@ -56,3 +71,7 @@ def served_stack(history: Sequence[HistoryEntry]) -> list[int]:
         else:
             stack = [version for version in stack if version != entry.version] + [entry.version]
     return stack
+
+
+def _canary_version(entry: HistoryEntry) -> int | None:
+    return entry.canary.version if entry.canary else None

@@ -134,6 +134,20 @@ def plan_end(name: str, **facts: Unpack[Facts]) -> Plan:
     return _plan_beside(Change.END, desired, None, None, facts=facts)
 
 
+def plan_end_canary(name: str, **facts: Unpack[Facts]) -> Plan:
+    """End a canary that is worse than the champion, and quarantine it. The champion and a shadow stay as they are.
+
+    Raises:
+        RolloutError: no canary is going.
+    """
+    desired = facts["desired"]
+    if desired is None or desired.canary is None:
+        raise RolloutError(
+            f'There is no canary of "{name}" to end. Nothing was changed. See `ct models {name}`.', name=name
+        )
+    return _plan_beside(Change.END, desired, None, desired.shadow, facts=facts, quarantine=desired.canary.version)
+
+
 def kept(desired: DesiredState) -> int:
     """How many versions stay loaded now, without canary and shadow: the `keep` that changes nothing about it."""
     beside = {desired.canary.version if desired.canary else None, desired.shadow}
@@ -189,19 +203,26 @@ def _plan_champion(
 
 
 def _plan_beside(
-    change: Change, champion: DesiredState, canary: Canary | None, shadow: int | None, *, facts: Facts
+    change: Change,
+    champion: DesiredState,
+    canary: Canary | None,
+    shadow: int | None,
+    *,
+    facts: Facts,
+    quarantine: int | None = None,
 ) -> Plan:
     """Change what goes beside the champion."""
     beside = (canary.version if canary else None, shadow)
+    needed = (champion.version, *(version for version in beside if version is not None))
     state = champion.model_copy(
         update={
             "generation": champion.generation + 1,
             "canary": canary,
             "shadow": shadow,
-            "warm": _warm((champion.version, *(version for version in beside if version is not None)), facts),
+            "warm": _warm(needed, facts, leave_out=quarantine),
         }
     )
-    return Plan(state.name, change, champion, state, _steps(change, state))
+    return Plan(state.name, change, champion, state, _steps(change, state, quarantine))
 
 
 def _warm(needed: tuple[int, ...], facts: Facts, *, leave_out: int | None = None) -> tuple[int, ...]:

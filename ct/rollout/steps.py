@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ct.contracts import Change
+
 if TYPE_CHECKING:
-    from ct.contracts import Canary, Change, DesiredState
+    from ct.contracts import Canary, DesiredState
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Remember:
 
 @dataclass(frozen=True)
 class Quarantine:
-    """Put the version that served before into quarantine."""
+    """Put a version that answered until now into quarantine."""
 
     version: int
 
@@ -86,6 +88,11 @@ class Plan:
     def quarantines(self) -> int | None:
         """The version that the plan puts into quarantine."""
         return next((step.version for step in self.steps if isinstance(step, Quarantine)), None)
+
+    @property
+    def withdraws(self) -> bool:
+        """Whether a version is taken away that answers now and is worse: that stays desired although a worker is late."""
+        return self.change is Change.ROLLBACK or self.quarantines is not None
 
     @property
     def lets_answer(self) -> int:

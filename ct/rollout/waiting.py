@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ct.contracts import Change
 from ct.errors import RolloutError
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def _lagging(
     workers: tuple[WorkerState, ...],
 ) -> LaggingError:
     pids = ", ".join(str(worker.pid) for worker in lagging)
-    if plan.change is Change.ROLLBACK:
+    if plan.withdraws:
         message = (
             f'Version {step.version} of "{store.name}" is desired and stays so, but not every serving worker answered with it '
             f"within {timeout_s:.0f} s. Workers that lag: {pids}; workers that answer with it: {len(workers) - len(lagging)}. "

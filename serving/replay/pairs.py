@@ -1,7 +1,8 @@
 """What the previous version would have answered: `python -m serving.replay.pairs NAME --new 7 --previous 6 ...`.
 
-The monitor runs it while version 7 serves. It takes the logged rows that 7 answered since then and that are in no file of
-FOLDER yet, lets 6 predict them, and writes both predictions. One line of JSON says how many rows; an error is one too. ::
+The monitor runs it while version 7 serves, or, with `--variant canary`, answers as a canary beside 6. It takes the logged rows
+that 7 answered since then and that are in no file of FOLDER yet, lets 6 predict them, and writes both predictions. One line of
+JSON says how many rows; an error is one too. ::
 
     FOLDER/
       000001.parquet    request_id, row, new, previous; written whole or not at all
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 SCHEMA = pa.schema(
     [("request_id", pa.string()), ("row", pa.int32()), ("new", pa.float32()), ("previous", pa.float32())]
 )
-VARIANTS = ("champion",)
+VARIANTS = ("champion", "canary")
 MOST_ROWS = 20_000
 """Of one call: what is left is for the next one."""
 
@@ -48,24 +49,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--new", type=int, required=True)
     parser.add_argument("--previous", type=int, required=True)
     parser.add_argument("--since", type=datetime.fromisoformat, required=True)
+    parser.add_argument("--variant", choices=VARIANTS, default=VARIANTS[0], help="as what the new version answers")
     parser.add_argument("--into", type=Path, required=True)
     asked = parser.parse_args(arguments)
     try:
-        told = _pair(Home.from_environment(), asked.name, asked.new, asked.previous, asked.since, asked.into)
+        told = _pair(Home.from_environment(), asked)
     except CTError as error:
         told = {"error": {**error.facts, "type": type(error).__name__, "message": error.message}}
     sys.stdout.write(json.dumps(told, default=str) + "\n")
     return 1 if "error" in told else 0
 
 
-def _pair(home: Home, name: str, new: int, previous: int, since: datetime, folder: Path) -> dict[str, Any]:
-    batches = list(_fresh(home, name, new, since, _known(folder)))
+def _pair(home: Home, asked: argparse.Namespace) -> dict[str, Any]:
+    batches = list(_fresh(home, asked, _known(asked.into)))
     if not batches:
         return {"rows": 0, "unfit": 0, "failed": 0}
     from serving.plane.version import limit_threads, load_version  # noqa: PLC0415  TensorFlow, only when there is work
 
     limit_threads(1)
-    candidate = load_version(ModelStore(home, name), previous)
+    candidate = load_version(ModelStore(home, asked.name), asked.previous)
     tables, unfit, failed = [], 0, 0
     for batch in batches:
         if misfit(candidate.layout, batch.schema):
@@ -76,7 +78,7 @@ def _pair(home: Home, name: str, new: int, previous: int, since: datetime, folde
         columns = [batch["ct_request_id"], batch["ct_row"], batch["ct_prediction"], pa.array(predicted, pa.float32())]
         tables.append(pa.Table.from_arrays(columns, schema=SCHEMA))
     if tables:
-        _write(folder, pa.concat_tables(tables))
+        _write(asked.into, pa.concat_tables(tables))
     return {"rows": sum(table.num_rows for table in tables), "unfit": unfit, "failed": failed}
 
 
@@ -89,13 +91,11 @@ def _known(folder: Path) -> set[tuple[str, int]]:
     return known
 
 
-def _fresh(
-    home: Home, name: str, version: int, since: datetime, known: set[tuple[str, int]]
-) -> Iterator[pa.RecordBatch]:
-    """Rows that the version answered and that are not known yet, each once, MOST_ROWS or a batch more."""
+def _fresh(home: Home, asked: argparse.Namespace, known: set[tuple[str, int]]) -> Iterator[pa.RecordBatch]:
+    """Rows that the new version answered and that are not known yet, each once, MOST_ROWS or a batch more."""
     rows = 0
-    for batch in read(home, name, since=since, variants=VARIANTS):
-        mine = batch.filter(pc.equal(batch["ct_version"], version))
+    for batch in read(home, asked.name, since=asked.since, variants=(asked.variant,)):
+        mine = batch.filter(pc.equal(batch["ct_version"], asked.new))
         keys = list(zip(mine["ct_request_id"].to_pylist(), mine["ct_row"].to_pylist(), strict=True))
         places = []
         for place, key in enumerate(keys):

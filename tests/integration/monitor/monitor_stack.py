@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 
-from ct.contracts import Check, CheckOutcome, Feature
+from ct.contracts import Canary, Check, CheckOutcome, Feature
 from ct.monitor.actions import RealActions
 from ct.monitor.labels import LabelStore
 from ct.monitor.monitor import ModelMonitor, Ports, records_of
@@ -27,7 +27,7 @@ from ct.monitor.notify import Outbox, send_with_apprise
 from ct.monitor.pairing import Pairing
 from ct.monitor.serving_metrics import ServingMetrics
 from ct.planes import PROJECT, Plane, python
-from ct.rollout import ModelStore, apply, plan_rollout
+from ct.rollout import ModelStore, apply, plan_canary, plan_rollout
 from ct.serving_command import serving_command, serving_environment
 from ct.settings import Settings
 from tests.manifests import VERDICT, manifest_of
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ct.home import Home
+    from ct.monitor.counters import Variant
     from ct.monitor_config import MonitorConfig
 
 START_TIMEOUT_S = 180
@@ -135,7 +136,8 @@ class Stack:
                 request_id = f"{name}-{seed}-{number}"
                 instances = [{"x": float(value)} for value in x[number * rows : (number + 1) * rows]]
                 url = f"/v1/models/{name}:predict"
-                client.post(url, json={"instances": instances}, headers={"x-request-id": request_id})
+                answer = client.post(url, json={"instances": instances}, headers={"x-request-id": request_id})
+                assert answer.status_code < 400 or answer.status_code >= 500, answer.text
                 keys += [(request_id, row) for row in range(rows)]
         return keys, x
 
@@ -146,9 +148,16 @@ class Stack:
         path.write_text("\n".join(["request_id,row,late", *lines]))
         LabelStore(self.home, name).add(path, "late")
 
-    def monitor(self, name: str) -> tuple[ModelMonitor, Pairing]:
+    def begin_canary(self, store: ModelStore, version: int) -> None:
+        """Let a version answer half of the keys, once the worker holds it."""
+        canary = Canary(version=version, share=0.5, key="header:x-request-id")
+        plan = plan_canary(store.name, canary, **store.facts(3))
+        now = datetime.now(timezone.utc)
+        assert apply(plan, store, NoRegistry(), actor="t", reason="t", clock=lambda: now, timeout_s=120).workers == 1
+
+    def monitor(self, name: str, variant: Variant = "champion") -> tuple[ModelMonitor, Pairing]:
         """The monitor with all its real parts, in this process, that looks at labels at each look."""
-        records = records_of(self.home, name)
+        records = records_of(self.home, name, variant)
         pairing = Pairing(self.home, name, records, every=timedelta(seconds=1), step_back=lambda _: None)
         outbox = Outbox(self.home, records.folder / "outbox", send_with_apprise)
         ports = Ports(
@@ -158,7 +167,7 @@ class Stack:
             outbox,
             lambda: datetime.now(timezone.utc),
         )
-        return ModelMonitor(self.home, name, ports, labels_every=timedelta(0)), pairing
+        return ModelMonitor(self.home, name, ports, variant=variant, labels_every=timedelta(0)), pairing
 
 
 @contextlib.contextmanager

@@ -122,6 +122,31 @@ def test_a_version_that_is_wrong_is_rolled_back_on_its_labels(running: Stack, tm
     assert told(running, "wrong") == ["wrong: rolled back from version 2 to 1"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "signal", "said"),
+    [
+        ("failing", "errors", "share of requests answered with 5xx"),
+        ("wrong", "quality", "Brier score on the same labelled rows"),
+    ],
+)
+def test_a_canary_that_is_worse_is_ended(running: Stack, tmp_path: Path, kind: str, signal: str, said: str) -> None:
+    """Compared with what serves beside it at the same time; what serves is not touched."""
+    name = f"canary_{kind}"
+    store = running.release(name, "good", kind)
+    running.begin_canary(store, 2)
+    monitor, pairing = running.monitor(name, "canary")
+    monitor.look(config(signals=(signal,)))
+    keys, x = running.ask(name, 300, rows=4)
+    running.label(name, keys, np.random.default_rng(1).random(len(x)) < x, tmp_path)
+    status = look_until(monitor, config(signals=(signal,)), Action.END_CANARY)
+    pairing.stop()
+    entry = store.history()[-1]
+    assert (entry.change, entry.version, entry.canary, entry.actor) == (Change.END, 1, None, "monitor")
+    assert [record.version for record in quarantined(store)] == [2]
+    assert said in status.decision.reason
+    assert told(running, name) == [f"{name}: the canary, version 2, was ended"]
+
+
 def test_a_version_as_good_as_the_previous_one_stays(running: Stack, tmp_path: Path) -> None:
     """With all signals on, data for each of them, and several looks."""
     store = running.release("good", "good", "good")

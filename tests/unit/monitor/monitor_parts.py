@@ -97,12 +97,15 @@ class FakeServing:
 
     model: str = "flights"
     counts: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    canaries: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
     def __call__(self) -> str:
         """The text of `/metrics`."""
         lines = ["# HELP ct_requests_total Requests answered."]
-        for version, (requests, failed, slow) in self.counts.items():
-            of = f'model="{self.model}",version="{version}",variant="champion"'
+        counted = [("champion", *each) for each in self.counts.items()]
+        counted += [("canary", *each) for each in self.canaries.items()]
+        for variant, version, (requests, failed, slow) in counted:
+            of = f'model="{self.model}",version="{version}",variant="{variant}"'
             for code, count in (("200", requests - failed), ("503", failed)):
                 lines.append(f'ct_requests_total{{{of},protocol="v2",code="{code}"}} {float(count)}')
             for limit, count in (("0.001", requests - slow), ("1.0", requests), ("+Inf", requests)):

@@ -59,7 +59,8 @@ def say(home: Home, **changes: Any) -> None:
         "signals": (SIGNAL,),
         "decision": Decision(action=Action.ROLLBACK, reason="version 2 is worse"),
     }
-    records_of(home, "flights").say(Status(**{**values, **changes}))
+    status = Status(**{**values, **changes})
+    records_of(home, "flights", status.watch.variant if status.watch else "champion").say(status)
 
 
 def test_labels_are_taken_by_the_models_own_column(home: Home, store: ModelStore, tmp_path: Path) -> None:
@@ -100,6 +101,17 @@ def test_monitor_tells_scripts_the_same(home: Home, store: ModelStore) -> None:
     shown = json.loads(ct(home, "monitor", "flights", "--json").stdout)
     assert (shown["signals"][0]["state"], shown["signals"][0]["low"]) == ("worse", 0.19)
     assert (shown["decision"]["action"], shown["watch"]["previous"], shown["decisions"]) == ("rollback", 1, [])
+
+
+def test_monitor_shows_a_canary_beside_what_serves(home: Home, store: ModelStore) -> None:
+    """Each with its own signals; scripts find it under `canary`, which is null while none goes."""
+    say(home, decision=Decision(action=Action.KEEP, reason="version 2 is fine"))
+    assert json.loads(ct(home, "monitor", "flights", "--json").stdout)["canary"] is None
+    say(home, watch=Watch(generation=3, variant="canary", new=3, previous=2, since=T0))
+    shown = ct(home, "monitor", "flights").stdout
+    assert "flights: version 2 is watched against version 1" in shown
+    assert "flights: canary version 3 is watched against version 2" in shown
+    assert json.loads(ct(home, "monitor", "flights", "--json").stdout)["canary"]["watch"]["new"] == 3
 
 
 def test_a_monitor_that_never_looked_says_so(home: Home, store: ModelStore) -> None:

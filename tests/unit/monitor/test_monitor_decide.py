@@ -13,6 +13,7 @@ from ct.monitor_config import MonitorConfig
 
 SINCE = datetime(2026, 1, 5, tzinfo=timezone.utc)
 WATCH = Watch(generation=4, new=7, previous=6, since=SINCE)
+CANARY = Watch(generation=4, variant="canary", new=7, previous=6, since=SINCE)
 ALONE = Watch(generation=4, period=1, new=7, previous=None, since=SINCE)
 CONFIG = MonitorConfig()
 
@@ -108,7 +109,7 @@ def test_a_first_version_is_never_rolled_back() -> None:
 
 def test_a_version_is_not_rolled_back_twice() -> None:
     """Whoever let it serve again has decided; people are told."""
-    decision = decide([signal("errors", 0.2)], WATCH, CONFIG, rolled_back={7})
+    decision = decide([signal("errors", 0.2)], WATCH, CONFIG, withdrawn={7})
     assert decision.action is Action.ALERT
     assert "not do so twice" in decision.reason
 
@@ -118,3 +119,19 @@ def test_what_is_switched_off_is_said_and_not_done() -> None:
     careful = MonitorConfig(auto_rollback=False, retrain_on_drift=False)
     assert decide([signal("errors", 0.2)], WATCH, careful).action is Action.ALERT
     assert decide([signal(DRIFT_NEW, 0.2)], ALONE, careful).action is Action.ALERT
+
+
+def test_a_canary_that_is_worse_is_ended() -> None:
+    """What serves is not touched."""
+    decision = decide([signal("errors", 0.2)], CANARY, CONFIG)
+    assert decision.action is Action.END_CANARY
+    assert decision.reason.startswith("canary version 7 is worse than version 6: errors")
+    again = decide([signal("errors", 0.2)], CANARY, CONFIG, withdrawn={7})
+    assert again.action is Action.ALERT
+    assert "the monitor ended this canary before and somebody let it answer again" in again.reason
+
+
+def test_a_changed_world_is_not_a_canarys_to_tell() -> None:
+    """The watch of what serves asks for the run."""
+    found = [signal("quality", 0.08), signal(DRIFT_NEW, 0.25), signal(DRIFT_PREVIOUS, 0.2)]
+    assert decide(found, CANARY, CONFIG).action is Action.KEEP

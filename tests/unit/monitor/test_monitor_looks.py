@@ -2,111 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from monitor_parts import KEEP, T0, FakePairing, FakeServing, NoRegistry, log_rows, roll_out, write_pairs
+from monitor_parts import KEEP, NoRegistry, log_rows, roll_out
+from watching import Killed, Watching, flipped
 
 from ct.contracts import Change
 from ct.errors import OrchestratorError, RolloutError
-from ct.monitor.actions import RealActions
 from ct.monitor.decide import Action
 from ct.monitor.execution import TRIES
-from ct.monitor.monitor import ModelMonitor, Ports
-from ct.monitor.notify import Outbox
 from ct.monitor.records import Stage
 from ct.monitor_config import MonitorConfig
 from ct.rollout import apply, plan_rollback
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from ct.home import Home
-    from ct.monitor.records import Status
     from ct.rollout import ModelStore
-
-CONFIG = MonitorConfig(notify=("ops",))
-
-
-class Killed(BaseException):
-    """The process ends here, as with `kill -9`."""
-
-
-@dataclass
-class Watching:
-    """A monitor whose world the test moves."""
-
-    home: Home
-    store: ModelStore
-    serving: FakeServing = field(default_factory=FakeServing)
-    now: datetime = T0
-    sent: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-    failing: list[Exception | Killed] = field(default_factory=list)
-    """Raised by the next actions, one each."""
-    die_after: bool = False
-    """Whether what is in `failing` comes after the action was done."""
-
-    def __post_init__(self) -> None:
-        (self.home.secrets / "notify.yaml").write_text("ops: json://127.0.0.1/\n")
-        (self.home.secrets / "notify.yaml").chmod(0o600)
-        self.start()
-
-    def start(self) -> None:
-        """A fresh process: all that it knows is on disk."""
-        outbox = Outbox(self.home, self.home.monitor / "flights" / "outbox", self._send)
-        ports = Ports(self.serving, self, FakePairing(), outbox, lambda: self.now)  # type: ignore[arg-type]
-        self.monitor = ModelMonitor(self.home, "flights", ports, labels_every=timedelta(0))
-
-    def look(self, config: MonitorConfig = CONFIG, *, later_s: float = 5.0) -> Status:
-        """One look, some time later."""
-        self.now += timedelta(seconds=later_s)
-        return self.monitor.look(config)
-
-    def label(self, request_ids: Sequence[str], labels: Sequence[float]) -> None:
-        """Say what happened."""
-        path = self.home.root / "labels.csv"
-        lines = [f"{request_id},{int(label)}" for request_id, label in zip(request_ids, labels, strict=True)]
-        path.write_text("\n".join(["request_id,late", *lines]))
-        self.monitor._labels.add(path, "late")
-
-    def pairs(self, new: Sequence[float], previous: Sequence[float], *, watch: str = "000002-000") -> list[str]:
-        """Rows that both versions predicted; their request ids."""
-        ids = [f"r{number}" for number in range(len(new))]
-        write_pairs(self.home.monitor / "flights" / "pairs" / watch, list(zip(ids, new, previous, strict=True)))
-        return ids
-
-    def stages(self) -> list[str]:
-        """The decisions so far."""
-        return [f"{line.action.value} {line.stage.value}" for line in self.monitor.records.decisions()]
-
-    def roll_back(self, model: str, new: int, previous: int, reason: str) -> str:
-        """The real one, which may fail or be killed."""
-        if self.failing and not self.die_after:
-            raise self.failing.pop(0)
-        done = RealActions(self.home, NoRegistry()).roll_back(model, new, previous, reason)
-        if self.failing:
-            raise self.failing.pop(0)
-        return done
-
-    def retrain(self, model: str, reason: str) -> str:
-        """Note that it was asked for."""
-        if self.failing:
-            raise self.failing.pop(0)
-        self.asked.append(reason)
-        return "asked"
-
-    def resume(self, model: str) -> str:
-        """The real one."""
-        return RealActions(self.home, NoRegistry()).resume(model)
-
-    def _send(self, urls: Sequence[str], title: str, body: str) -> bool:
-        self.sent.append(f"{title}\n{body}")
-        return True
 
 
 @pytest.fixture
@@ -116,13 +31,6 @@ def watching(home: Home, store: ModelStore) -> Watching:
     found.serving.counts = {1: (2000, 2, 10)}
     assert found.look().decision.action is Action.KEEP
     return found
-
-
-def flipped(rows: int = 600) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Chances, their opposites, and what happened."""
-    rng = np.random.default_rng(1)
-    chances = np.where(rng.random(rows) < 0.5, 0.1, 0.9)
-    return chances, 1 - chances, (rng.random(rows) < chances).astype(float)
 
 
 def test_a_version_that_fails_is_rolled_back_and_people_are_told(watching: Watching) -> None:

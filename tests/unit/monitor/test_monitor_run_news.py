@@ -137,8 +137,8 @@ def test_trouble_with_the_news_keeps_no_model_from_being_watched(home: Home, mon
         looked.append(f"news of {name}")
         raise LedgerError("The ledger is away.")
 
-    def model_of(name: str) -> SimpleNamespace:
-        return SimpleNamespace(look=lambda _: looked.append(name))
+    def model_of(name: str, variant: str) -> SimpleNamespace:
+        return SimpleNamespace(look=lambda _: looked.append(f"{name} {variant}"))
 
     monkeypatch.setattr("ct.monitor.__main__.deployed_pipelines", lambda _: ("flights", "trips"))
     monkeypatch.setattr("ct.monitor.__main__.config_of", lambda *_: CONFIG)
@@ -148,7 +148,10 @@ def test_trouble_with_the_news_keeps_no_model_from_being_watched(home: Home, mon
     for name in ("flights", "trips"):
         write_atomically(home.models / name / "desired.json", "{}")
     monitor.look()
-    assert looked == ["flights", "trips", "news of flights", "news of trips"]
+    assert looked == [
+        *("flights champion", "flights canary", "trips champion", "trips canary"),
+        *("news of flights", "news of trips"),
+    ]
 
 
 def question(home: Home, run_id: str) -> None:

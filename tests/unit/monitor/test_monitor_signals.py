@@ -20,7 +20,7 @@ ALPHA = 0.0025
 
 def counts(requests: int, failed: int = 0, slow: int = 0) -> Counts:
     """What serving counted of a version."""
-    return advance(Counters(), parse(FakeServing(counts={7: (requests, failed, slow)})(), "flights")).of(7)
+    return advance(Counters(), parse(FakeServing(counts={7: (requests, failed, slow)})(), "flights", "champion")).of(7)
 
 
 def verdict(metric: str, value: float) -> Verdict:
@@ -166,7 +166,7 @@ def test_counts_go_on_over_a_restart_of_serving() -> None:
     """Its counters begin anew; what was counted before stays, and no look counts anything twice."""
     counters = Counters()
     for shown in ({7: (100, 10, 20)}, {7: (100, 10, 20)}, {7: (30, 3, 0)}, {7: (40, 3, 1), 6: (5, 0, 0)}):
-        counters = advance(counters, parse(FakeServing(counts=shown)(), "flights"))
+        counters = advance(counters, parse(FakeServing(counts=shown)(), "flights", "champion"))
         counters = Counters.model_validate_json(counters.model_dump_json())
     assert counters.of(7) == Counts(requests=140, failed=13, buckets={"0.001": 119, "1.0": 140, "+Inf": 140})
     assert counters.of(6).requests == 5
@@ -183,4 +183,11 @@ def test_other_models_and_what_nobody_chose_by_chance_are_not_counted() -> None:
             ("flights", "champion", 0),
         )
     ]
-    assert parse("\n".join(lines), "flights") == {}
+    assert parse("\n".join(lines), "flights", "champion") == {}
+
+
+def test_a_canarys_counters_are_its_own() -> None:
+    """The version may have served wholly before; that is not what it answers as a canary."""
+    text = FakeServing(counts={7: (100, 10, 0)}, canaries={7: (20, 5, 0)})()
+    assert advance(Counters(), parse(text, "flights", "canary")).of(7).failed == 5
+    assert advance(Counters(), parse(text, "flights", "champion")).of(7).failed == 10

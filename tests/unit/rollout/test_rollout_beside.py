@@ -9,7 +9,16 @@ from rollout_parts import FEATURES, NOW, Registry, answering, carry_out, roll_ba
 
 from ct.contracts import Canary, Change, Feature, HistoryEntry
 from ct.errors import RolloutError
-from ct.rollout import check_features, check_key, plan_canary, plan_end, plan_rollout, plan_shadow
+from ct.rollout import (
+    LaggingError,
+    check_features,
+    check_key,
+    plan_canary,
+    plan_end,
+    plan_end_canary,
+    plan_rollout,
+    plan_shadow,
+)
 from ct.rollout.journal import Journal
 
 if TYPE_CHECKING:
@@ -38,6 +47,36 @@ def test_the_history_remembers_canary_and_shadow(store: ModelStore) -> None:
         (Change.SHADOW, 1, TENTH, 3),
         (Change.END, 1, None, None),
     ]
+
+
+def test_a_worse_canary_ends_alone_and_is_quarantined(store: ModelStore) -> None:
+    """Champion and shadow stay; the canary's version is not kept loaded, and cannot come back."""
+    roll_out(store, 2)
+    roll_out(store, 1)
+    carry_out(plan_shadow("flights", 3, **store.facts(3)), store)
+    carry_out(plan_canary("flights", TENTH, **store.facts(3)), store)
+    carry_out(plan_end_canary("flights", **store.facts(3)), store, reason="worse")
+    desired, entry = store.desired(), store.history()[-1]
+    assert desired is not None
+    assert (desired.version, desired.canary, desired.shadow, desired.warm) == (1, None, 3, (1, 3))
+    assert (entry.change, entry.version, entry.quarantined, entry.reason) == (Change.END, 1, 2, "worse")
+    assert store.quarantined() == (2,)
+    with pytest.raises(RolloutError, match="is in quarantine and must not serve"):
+        plan_canary("flights", TENTH, **store.facts(3))
+    with pytest.raises(RolloutError, match=r"There is no canary of .* to end"):
+        plan_end_canary("flights", **store.facts(3))
+
+
+def test_the_end_of_a_worse_canary_stays_desired_although_a_worker_is_late(store: ModelStore) -> None:
+    """As a rollback does: what answers is worse than a worker that lags."""
+    roll_out(store, 1)
+    carry_out(plan_canary("flights", TENTH, **store.facts(3)), store)
+    plan = plan_end_canary("flights", **store.facts(3))
+    late = worker(1, 1, loaded=(1, 2))
+    with answering(store, lambda _: late), pytest.raises(LaggingError, match="is desired and stays so"):
+        carry_out(plan, store, timeout_s=0.2)
+    assert store.desired() == plan.after
+    assert (store.history()[-1].change, store.quarantined()) == (Change.END, (2,))
 
 
 def test_a_canary_waits_until_workers_have_loaded_it(store: ModelStore) -> None:

@@ -19,6 +19,7 @@ from ct.rollout import (
     RefusedError,
     plan_canary,
     plan_end,
+    plan_end_canary,
     plan_rollback,
     plan_rollout,
     plan_shadow,
@@ -74,11 +75,17 @@ def plan_of(change: str, store: ModelStore) -> Plan:
         "canary": lambda: plan_canary("flights", TENTH, **facts),
         "shadow": lambda: plan_shadow("flights", 3, **facts),
         "end": lambda: plan_end("flights", **facts),
+        "end of a worse canary": lambda: _end_of_canary(store),
     }
     return plans[change]()
 
 
-CHANGES = ("rollout", "rollback", "drill", "canary", "shadow", "end")
+def _end_of_canary(store: ModelStore) -> Plan:
+    carry_out(plan_canary("flights", TENTH, **store.facts(3)), store)
+    return plan_end_canary("flights", **store.facts(3))
+
+
+CHANGES = ("rollout", "rollback", "drill", "canary", "shadow", "end", "end of a worse canary")
 
 
 @pytest.fixture(scope="module")

@@ -78,11 +78,11 @@ def keep(
     PredictionFiles(home, 2**29, lambda: AT + file).write(requested)
 
 
-def pair(home: Home, capsys: pytest.CaptureFixture[str], since: datetime = SINCE) -> dict[str, Any]:
+def pair(home: Home, capsys: pytest.CaptureFixture[str], since: datetime = SINCE, *more: str) -> dict[str, Any]:
     """Run it; what it said."""
     into = home.root / "pairs"
     arguments = ["flights", "--new", "7", "--previous", "6", "--since", since.isoformat(), "--into", str(into)]
-    pairs.main(arguments)
+    pairs.main([*arguments, *more])
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
     return told
 
@@ -100,6 +100,14 @@ def test_rows_of_the_new_version_are_paired(home: Home, capsys: pytest.CaptureFi
     keep(home, {"c": [0.5]}, file=120, variant="shadow")
     assert pair(home, capsys) == {"rows": 2, "unfit": 0, "failed": 0}
     assert found(home) == [("a", 0, 0.5, 0.25), ("a", 1, 1.0, 0.5)]
+
+
+def test_a_canarys_rows_are_paired_with_what_the_champion_says(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it answered when it served wholly is left alone."""
+    keep(home, {"a": [0.5]}, variant="canary")
+    keep(home, {"b": [1.0]}, file=60)
+    assert pair(home, capsys, SINCE, "--variant", "canary") == {"rows": 1, "unfit": 0, "failed": 0}
+    assert found(home) == [("a", 0, 0.5, 0.25)]
 
 
 def test_a_row_is_paired_once(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
