@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-
-from ct.errors import ProofFailedError
 
 if TYPE_CHECKING:
     from ct.gate_config import GuardsConfig
@@ -35,6 +30,8 @@ def prove_what_is_new(home: Home, store: ModelStore, plan: Plan, *, allow_incomp
         ProofFailedError: the proof could not be made; nothing was changed.
     """
     from ct.contracts import Change  # noqa: PLC0415
+    from ct.errors import CTError, ProofFailedError  # noqa: PLC0415
+    from ct.proving import prove  # noqa: PLC0415
 
     if plan.change not in (Change.ROLLOUT, Change.CANARY):
         return False
@@ -45,41 +42,17 @@ def prove_what_is_new(home: Home, store: ModelStore, plan: Plan, *, allow_incomp
     click.echo(
         f"version {version} has not been proven; starting the service on its files, beside what serves", err=True
     )
-    guards = _guards(home, store.name)
-    limits = ("--latency-ratio", str(guards.latency_ratio), "--memory-ratio", str(guards.memory_ratio))
-    _prove(home, store, version, *limits, *(["--allow-incompatible"] if allow_incompatible else ()))
-    return True
-
-
-def _prove(home: Home, store: ModelStore, version: int, *options: str) -> None:
-    from ct.planes import Plane, python  # noqa: PLC0415
-
-    command = [str(python(Plane.SERVING)), "-m", "serving.proof", store.name, str(version), *options]
-    # A session of its own: Ctrl-C is for this command, which leaves the proof the moment in which it ends its service.
-    process = subprocess.Popen(
-        [*command, "--parent", str(os.getpid())],
-        cwd=home.run,
-        env={**os.environ, "CT_HOME": str(home.root)},
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    with process:
-        try:
-            output, _ = process.communicate()
-        except BaseException:
-            process.terminate()
-            raise
-    lines = output.decode().splitlines()
-    unsaid = {"message": f"the proof ended with code {process.returncode} and without a word."}
-    told: dict[str, Any] = json.loads(lines[-1]) if lines else {"error": unsaid}
-    if "error" in told:
+    try:
+        prove(home, store.name, version, _guards(home, store.name), allow_incompatible=allow_incompatible)
+    except CTError as error:
         raise ProofFailedError(
-            f'Version {version} of "{store.name}" could not be proven: {told["error"]["message"]} Nothing was changed, and '
+            f'Version {version} of "{store.name}" could not be proven: {error.message} Nothing was changed, and '
             f"what serves serves on. {home.logs / 'proof.log'} is what the service wrote; `--force` with a --reason lets the "
             "version serve unproven.",
             name=store.name,
             version=version,
-        )
+        ) from error
+    return True
 
 
 def _guards(home: Home, name: str) -> GuardsConfig:

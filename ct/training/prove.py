@@ -1,9 +1,7 @@
 """Prove: the registered version in the very service that would serve it, beside the champion, before it may."""
 # No `from __future__ import annotations`: TFX's decorator reads the annotations as types.
 
-import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +14,9 @@ from tfx.types import standard_artifacts
 
 from ct import contracts
 from ct.contracts import VersionManifest
-from ct.errors import CTError, ProofFailedError, ServiceNotStartedError, UnknownVersionError
+from ct.errors import ProofFailedError
 from ct.home import write_atomically
-from ct.planes import Plane, python
+from ct.proving import prove
 from ct.registry import MlflowRegistry
 from ct.rollout import ModelStore
 from ct.settings import PREFIX, Settings
@@ -81,56 +79,18 @@ def sendable(rows: Rows) -> Rows:
 
 
 def _made(run: Run, manifest: VersionManifest, rows: Callable[[], dict[str, Any]]) -> contracts.Proof:
-    """Run serving.proof in the serving plane; `rows` are predicted offline here while the service starts there."""
-    guards = run.config.gate.guards
-    command = [
-        *(str(python(Plane.SERVING)), "-m", "serving.proof", manifest.name, str(manifest.version)),
-        *("--latency-ratio", str(guards.latency_ratio), "--memory-ratio", str(guards.memory_ratio)),
-        *("--log", str(run.home.request_path(run.request.run_id).parent / SERVICE_LOG)),
-        *("--rows", "--parent", str(os.getpid())),
-        *(["--allow-incompatible"] if run.config.serving.allow_incompatible else ()),
-    ]
+    """Prove it in the serving plane; `rows` are predicted offline here while the service starts there."""
     ours = {name for name in training_environment(run.home, Settings.load(run.home)) if not name.startswith(PREFIX)}
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
-    # A session of its own: whoever kills this node's group must leave it the moment in which it ends the service.
-    process = subprocess.Popen(
-        command,
-        cwd=run.home.run,
-        env={**environment, "CT_HOME": str(run.home.root)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
+    return prove(
+        run.home,
+        manifest.name,
+        manifest.version,
+        run.config.gate.guards,
+        allow_incompatible=run.config.serving.allow_incompatible,
+        environment={name: value for name, value in os.environ.items() if name not in ours},
+        log=run.home.request_path(run.request.run_id).parent / SERVICE_LOG,
+        rows=rows,
     )
-    with process:
-        try:
-            output, _ = process.communicate(json.dumps(rows()).encode())
-        except BaseException:
-            process.terminate()
-            raise
-    return _read(output, process.returncode)
-
-
-def _read(output: bytes, code: int) -> contracts.Proof:
-    """What serving.proof printed.
-
-    Raises:
-        CTError: what it says it ran into.
-        ServiceNotStartedError: it said nothing.
-    """
-    lines = output.decode().splitlines()
-    if not lines:
-        raise ServiceNotStartedError(
-            f"The proof ended with code {code} and without a word; the lines above are all that is known. What serves is not "
-            "affected.",
-            code=code,
-        )
-    told = json.loads(lines[-1])
-    if "error" not in told:
-        return contracts.Proof.model_validate(told)
-    facts = dict(told["error"])
-    message, kind = facts.pop("message"), facts.pop("type")
-    known: dict[str, type[CTError]] = {each.__name__: each for each in (ServiceNotStartedError, UnknownVersionError)}
-    raise known.get(kind, ProofFailedError)(message, **facts)
 
 
 def _failed(proof: contracts.Proof, log: Path) -> ProofFailedError:

@@ -25,7 +25,8 @@ from ct.contracts import (
     HistoryEntry,
     WorkerState,
 )
-from ct.errors import ProofFailedError, RolloutError
+from ct.errors import ProofFailedError, RolloutError, ServiceNotStartedError
+from ct.gate_config import GuardsConfig
 from ct.home import Home
 from ct.rollout import ModelStore, announce_worker
 from ct.rollout.process import started_at
@@ -139,12 +140,12 @@ def test_what_nobody_has_proven_is_proven_first(
     """Once; not for a dry run, not for a shadow, which answers nobody, and not for what has served before."""
     proven: list[int] = []
 
-    def prove(_: Home, of: ModelStore, version: int, *options: str) -> None:
-        assert options == ("--latency-ratio", "2.0", "--memory-ratio", "2.0")
+    def prove(_: Home, name: str, version: int, guards: GuardsConfig, *, allow_incompatible: bool) -> None:
+        assert (name, guards, allow_incompatible) == ("trips", GuardsConfig(), False)
         proven.append(version)
-        write_proof(of, version)
+        write_proof(store, version)
 
-    monkeypatch.setattr("ct.cli.prove._prove", prove)
+    monkeypatch.setattr("ct.proving.prove", prove)
     for version in (1, 3):
         (store.version_path(version) / "proof.json").unlink()
     ct("rollout", "trips", "--version", "3", "--dry-run", *share)
@@ -173,12 +174,12 @@ def test_a_proof_that_cannot_be_made_is_passed_over_with_force_only(
 ) -> None:
     """Such as on a machine without room for a second service; the history has the mark."""
 
-    def fail(*_: object) -> None:
-        raise ProofFailedError('Version 3 of "trips" could not be proven: no memory.')
+    def fail(*_: object, **__: object) -> None:
+        raise ServiceNotStartedError("There is no memory for it.")
 
-    monkeypatch.setattr("ct.cli.prove._prove", fail)
+    monkeypatch.setattr("ct.proving.prove", fail)
     (store.version_path(3) / "proof.json").unlink()
-    with pytest.raises(ProofFailedError):
+    with pytest.raises(ProofFailedError, match=r"could not be proven: There is no memory for it\. Nothing was changed"):
         ct("rollout", "trips", "--version", "3")
     assert state(store)[0] == 2
     ct("rollout", "trips", "--version", "3", "--force", "--reason", "it must")
