@@ -246,6 +246,9 @@ class Verdict(Value):
     span: str = Field(description="The span that both were judged on; several, joined by `+`, after inconclusive runs.")
     rows: int = Field(ge=0)
     holdout: bool = Field(description="True when the rows are the last days of the only span, not a whole newer span.")
+    holdout_days: int | None = Field(
+        default=None, description="How many last days those are; None for a whole span, and before this was on record."
+    )
     alpha: float | None = Field(default=None, description="The largest chance of a false pass that the policy allows.")
     judged_sha256: tuple[str, ...] = Field(default=(), description="Hashes of the spans that both were judged on.")
     trained_sha256: tuple[str, ...] = Field(
@@ -407,6 +410,11 @@ class HistoryEntry(Value):
     quarantined: int | None = Field(
         default=None, description="The version that this rollback, or this end of a canary, quarantined."
     )
+
+    @property
+    def lets_answer(self) -> int:
+        """The version that a rollout, a rollback or a canary is about."""
+        return self.canary.version if self.canary else self.version
 
 
 class Lift(Value):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct.cli.run_progress import RunProgress
 from ct.contracts import NodeResult, Verdict
 from ct.daemon import sweep
 from ct.rollout import ModelStore
@@ -26,7 +27,7 @@ from demo.report import Month, Story
 from demo.traffic import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from ct.home import Home
     from ct.triggers.records import RunRecord
@@ -234,13 +235,12 @@ def _await_run(home: Home, span: str, say: Callable[[str], None]) -> RunRecord:
         StoryError: it failed, or no run ended in time.
     """
     ledger = Ledger.open(home)
-    said: set[Path] = set()
+    progress = RunProgress(home, say)
     deadline = time.monotonic() + RUN_TIMEOUT_S
     while time.monotonic() < deadline:
         run = next((run for run in ledger.runs(PIPELINE) if span in run.spans), None)
         if run is not None:
-            for result in _new_results(home.runs / run.run_id, said):
-                say(f"  {result.node_id} {result.seconds:.1f} s")
+            progress.look(run)
             if run.status in JUDGED:
                 return run
             if run.status is not RunStatus.RUNNING:
@@ -249,12 +249,6 @@ def _await_run(home: Home, span: str, say: Callable[[str], None]) -> RunRecord:
                 )
         time.sleep(POLL_S)
     raise StoryError(f"no run of {span} ended within {RUN_TIMEOUT_S:.0f} s. Logs are in {home.logs}.")
-
-
-def _new_results(folder: Path, said: set[Path]) -> Iterator[NodeResult]:
-    for path in sorted(set(folder.glob("*.result.json")) - said, key=lambda path: path.stat().st_mtime):
-        said.add(path)
-        yield NodeResult.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def _gate_facts(home: Home, run: RunRecord) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def _outcomes(arm: Arm, seeds: Sequence[np.random.SeedSequence]) -> np.ndarray:
             scores=draw(arm.design, numbers),
             champion_version=1,
             span="simulated",
-            holdout=False,
+            holdout_days=None,
             seed=int(numbers.integers(2**31)),
         )
         counts[OUTCOMES.index(verdict.outcome.value)] += 1

@@ -10,9 +10,10 @@ from fastapi.responses import HTMLResponse
 
 from ct.errors import CTError
 from ct.home import Home
+from ct.rollout import ModelStore, forced_of
 from ct.triggers.ledger import Ledger
 from ct.triggers.records import RunStatus
-from ct.verdict_page import render
+from ct.verdict_page import became, render
 from ct.verdict_page.record import approval_of, open_question, proof_of, verdict_of, version_of
 
 HEADERS = {
@@ -55,15 +56,21 @@ def verdict_page(home: Home, dag_id: str, airflow_run_id: str) -> tuple[int, str
     found = verdict_of(home, run.run_id)
     if found is None:
         return 404, _empty(f"Run {run.run_id} has no verdict. It is {run.status.value}. {run.message}")
+    version = version_of(home, run.run_id)
     return 200, render(
         name=run.pipeline,
-        version=version_of(home, run.run_id),
+        version=version,
         run_id=run.run_id,
         verdict=found,
         approval=approval_of(home, run.run_id),
         proof=proof_of(home, run.run_id),
         waits=run.status is RunStatus.RUNNING and open_question(home, run.run_id) is not None,
+        afterwards=() if version is None else _afterwards(ModelStore(home, run.pipeline), version),
     )
+
+
+def _afterwards(store: ModelStore, version: int) -> list[tuple[str, str]]:
+    return became(forced_of(store.history(), version), store.quarantine_record(version))
 
 
 def _empty(text: str) -> str:

@@ -65,6 +65,8 @@ def of_version(store: ModelStore, version: int | None) -> Judged:
     Raises:
         UnknownVersionError: there is no such version.
     """
+    from ct.rollout import forced_of  # noqa: PLC0415
+
     versions = store.versions()
     if not versions or (version is not None and version not in versions):
         there = ", ".join(map(str, versions[-VERSIONS_NAMED:])) or "none yet"
@@ -88,8 +90,8 @@ def of_version(store: ModelStore, version: int | None) -> Judged:
         refit=manifest.refit,
         spec_hash=manifest.spec_hash,
         serving=desired.version if desired else None,
-        forced=tuple(entry for entry in store.history() if entry.forced and entry.version == manifest.version),
-        quarantined=_quarantined(store, manifest.version),
+        forced=forced_of(store.history(), manifest.version),
+        quarantined=store.quarantine_record(manifest.version),
         proof=store.proof(manifest.version),
     )
 
@@ -121,8 +123,3 @@ def of_run(home: Home, name: str, run_id: str) -> Judged:
         approval=approval_of(home, run_id),
         waits=run is not None and waits_for_person(home, run) is not None,
     )
-
-
-def _quarantined(store: ModelStore, version: int) -> QuarantineRecord | None:
-    """The newest record of a version."""
-    return next((record for record in reversed(store.quarantine_records()) if record.version == version), None)

@@ -61,7 +61,7 @@ class _Marks:
 
     @classmethod
     def of(cls, store: ModelStore) -> _Marks:
-        forced = (entry.canary.version if entry.canary else entry.version for entry in store.history() if entry.forced)
+        forced = (entry.lets_answer for entry in store.history() if entry.forced)
         return cls(store.quarantined(), frozenset(forced), store.pinned())
 
     def on(self, version: int) -> list[str]:

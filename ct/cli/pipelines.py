@@ -13,6 +13,8 @@ from ct.cli.output import json_option, print_json
 from ct.errors import OrchestratorError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ct.airflow.api import AirflowApi
 
 POLL_S = 1.0
@@ -71,8 +73,12 @@ def sample(data: str, to: Path, months: str, file_format: str, rows: int | None)
 @click.option("--wait", is_flag=True, help="Wait for the run's end; exit 1 unless it ended well.")
 @json_option
 def trigger(pipeline: str, force: bool, retry_refused: bool, wait: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Start a run of PIPELINE now."""
+    """Start a run of PIPELINE now.
+
+    With --wait each node is shown as it ends, and a question that the run waits with.
+    """
     from ct.airflow.api import AirflowApi  # noqa: PLC0415
+    from ct.cli.run_progress import RunProgress  # noqa: PLC0415
     from ct.deploy import deployed_spec  # noqa: PLC0415
     from ct.home import Home  # noqa: PLC0415
     from ct.settings import Settings  # noqa: PLC0415
@@ -84,8 +90,14 @@ def trigger(pipeline: str, force: bool, retry_refused: bool, wait: bool, as_json
     with AirflowApi(Settings.load(home), home) as airflow:
         asked = {"force": force, "retry_refused": retry_refused}
         airflow_run_id = airflow.trigger(pipeline, {name: True for name, is_set in asked.items() if is_set})
-        state = await_end(airflow, pipeline, airflow_run_id) if wait else "queued"
-    run = Ledger.open(home).run_of(pipeline, airflow_run_id)
+        ledger, progress = Ledger.open(home), RunProgress(home, lambda line: click.echo(line, err=True))
+
+        def tell() -> None:
+            if (going := ledger.run_of(pipeline, airflow_run_id)) is not None:
+                progress.look(going)
+
+        state = await_end(airflow, pipeline, airflow_run_id, tell) if wait else "queued"
+    run = ledger.run_of(pipeline, airflow_run_id)
     if as_json:
         record = run.model_dump(mode="json") if run else None
         print_json({"pipeline": pipeline, "airflow_run_id": airflow_run_id, "state": state, "run": record})
@@ -99,9 +111,23 @@ def trigger(pipeline: str, force: bool, retry_refused: bool, wait: bool, as_json
 
 
 def await_end(
-    airflow: AirflowApi, pipeline: str, airflow_run_id: str, *, poll_s: float = POLL_S, patience_s: float = PATIENCE_S
+    airflow: AirflowApi,
+    pipeline: str,
+    airflow_run_id: str,
+    tell: Callable[[], None],
+    *,
+    poll_s: float = POLL_S,
+    patience_s: float = PATIENCE_S,
 ) -> str:
     """`success` or `failed`, once the run has ended. Airflow may be away for a while, as when the daemon heals it.
+
+    Args:
+        airflow: where it runs.
+        pipeline: its DAG.
+        airflow_run_id: Airflow's id of it.
+        tell: called at each look at the run, the last one too.
+        poll_s: between two looks.
+        patience_s: how long Airflow may be away.
 
     Raises:
         OrchestratorError: Airflow was away for longer than `patience_s`. The run may go on.
@@ -115,6 +141,7 @@ def await_end(
             if time.monotonic() - answered > patience_s:
                 raise
             runs = ()
+        tell()
         state = next((run.state for run in runs if run.run_id == airflow_run_id), None)
         if state in ("success", "failed"):
             return state

@@ -11,10 +11,9 @@ from ct.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from datetime import datetime
 
     from ct.cli.judged import Judged
-    from ct.contracts import Approval, Check, Lift, QuarantineRecord, Span
+    from ct.contracts import Check, Span
 
 COLORS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "recorded": "bright_black"}
 OUTCOME_COLORS = {"approved": "green", "refused": "red", "inconclusive": "yellow"}
@@ -74,7 +73,7 @@ def _role(found: Judged) -> str:
 
 
 def _facts(found: Judged) -> Iterator[tuple[str, str]]:
-    from ct.verdict_page.words import answered, judged_on  # noqa: PLC0415
+    from ct.verdict_page.words import answered, became, by, judged_on  # noqa: PLC0415
 
     verdict = found.verdict
     against = "nothing served" if verdict.champion_version is None else f"against version {verdict.champion_version}"
@@ -89,23 +88,10 @@ def _facts(found: Judged) -> Iterator[tuple[str, str]]:
     policy += [f"spec {found.spec_hash}"] if found.spec_hash else []
     yield "run", ", ".join([found.run_id, *policy])
     if found.approval is not None:
-        yield "approval", f"{answered(found.approval)} {_by(found.approval)}"
-    for entry in found.forced:
-        yield "forced", _told(entry.actor, entry.at, entry.reason)
-    if found.quarantined is not None:
-        yield "quarantined", _by(found.quarantined)
-        if found.quarantined.lifted is not None:
-            yield "lifted", _by(found.quarantined.lifted)
+        yield "approval", f"{answered(found.approval)} {by(found.approval)}"
+    yield from became(found.forced, found.quarantined)
     if found.proof is not None:
         yield "proof", f"{'passed' if found.proof.passed else 'failed'}: {found.proof.reason}"
-
-
-def _by(record: Approval | QuarantineRecord | Lift) -> str:
-    return _told(record.by, record.at, record.reason)
-
-
-def _told(who: str, at: datetime, reason: str) -> str:
-    return f"by {who}, {at:%Y-%m-%d %H:%M} UTC: {reason}"
 
 
 def _hashes(digests: Sequence[str], spans: Sequence[Span]) -> Iterator[str]:

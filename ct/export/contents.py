@@ -30,8 +30,8 @@ from ct.errors import CTError, RegistryError
 from ct.export.archive import write_archive
 from ct.export.card import CARD, PLOT, Subject, write_card
 from ct.registry.run_facts import run_facts
-from ct.rollout import tree_sha256
-from ct.verdict_page import render_version
+from ct.rollout import forced_of, tree_sha256
+from ct.verdict_page import became, render_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +95,8 @@ def export(home: Home, store: ModelStore, version: int, path: Path, *, mlflow_ur
     if mlflow is not None:
         files["mlflow.json"] = _json(mlflow)
     proof = Proof.model_validate_json(_text(files["proof.json"])) if "proof.json" in files else None
-    files["verdict.html"] = render_version(manifest, proof).encode("utf-8")
+    afterwards = became(forced_of(history, version), store.quarantine_record(version))
+    files["verdict.html"] = render_version(manifest, proof, afterwards).encode("utf-8")
     quarantine = tuple(record for record in store.quarantine_records() if record.version == version)
     subject = Subject(manifest, spec, history, proof, quarantine, tuple(sorted(files)), tuple(missing))
     files[CARD], files[PLOT] = write_card(subject)

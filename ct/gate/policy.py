@@ -35,7 +35,7 @@ def judge(
     scores: Scores,
     champion_version: int | None,
     span: str,
-    holdout: bool,
+    holdout_days: int | None,
     seed: int,
     others: Mapping[str, Measured] | None = None,
     model_mb: float | None = None,
@@ -58,7 +58,7 @@ def judge(
         scores: the rows that neither model has learnt from, with what both say of them.
         champion_version: the version that serves; None when nothing does.
         span: name of the span that the rows are from; several joined by `+`.
-        holdout: whether they are the held-out days of an only span.
+        holdout_days: how many held-out days of an only span they are; None for whole spans.
         seed: of the bootstrap.
         others: metrics of `evaluate.metrics`, as TFMA measured them; each that `config` names.
         model_mb: size of the candidate's SavedModel.
@@ -84,7 +84,8 @@ def judge(
         champion_version=champion_version,
         span=span,
         rows=scores.rows,
-        holdout=holdout,
+        holdout=holdout_days is not None,
+        holdout_days=holdout_days,
         alpha=config.alpha,
         judged_sha256=tuple(judged_sha256),
         trained_sha256=tuple(trained_sha256),

@@ -8,15 +8,17 @@ if TYPE_CHECKING:
     from ct.contracts import RunRequest, Span, VersionManifest
 
 
-def learnt_from(manifest: VersionManifest, request: RunRequest) -> tuple[str, ...]:
+def learnt_from(manifest: VersionManifest, request: RunRequest, holdout_days: int) -> tuple[str, ...]:
     """Names of the spans to judge on that a version has learnt from, in these bytes or in an earlier revision of them.
 
     Args:
         manifest: the version's.
         request: the run that would judge on `request.judged`.
+        holdout_days: how many last days it would judge on, if that is an only span.
     """
-    if manifest.verdict.holdout and not manifest.refit and request.holdout:
-        return ()  # both were held out of the same last days
+    held_out = manifest.verdict.holdout_days or holdout_days
+    if manifest.verdict.holdout and not manifest.refit and request.holdout and held_out >= holdout_days:
+        return ()  # the version has seen none of these last days
     learnt = _learnt(manifest)
     hashes, names = {span.sha256 for span in learnt}, {span.name for span in learnt}
     return tuple(span.name for span in request.judged if span.sha256 in hashes or span.name in names)

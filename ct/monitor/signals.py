@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from ct.contracts import Value
+from ct.gate.checks import is_gap
 from ct.monitor.counters import ALL
 from ct.monitor.losses import brier, misordered, mistaken
 from ct.monitor.sequential import Sequence, of_counts, of_differences, of_values
@@ -186,10 +187,7 @@ def _measured(verdict: Verdict | None) -> dict[str, float]:
     return {
         check.metric: check.value
         for check in reversed(checks)
-        # The value of a fairness check is a gap between slices, which its name alone says.
-        if check.slice == "overall"
-        and check.value is not None
-        and not check.name.startswith(f"{check.metric} between ")
+        if check.slice == "overall" and check.value is not None and not is_gap(check)
     }
 
 

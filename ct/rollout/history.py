@@ -60,6 +60,11 @@ def canary_since(history: Sequence[HistoryEntry]) -> HistoryEntry | None:
     return began
 
 
+def forced_of(history: Sequence[HistoryEntry], version: int) -> tuple[HistoryEntry, ...]:
+    """Each change with which a person let a version answer against the gate or its proof, oldest first."""
+    return tuple(entry for entry in history if entry.forced and entry.lets_answer == version)
+
+
 def served_stack(history: Sequence[HistoryEntry]) -> list[int]:
     """The versions that a chain of rollbacks would go through, the current one last. A canary or shadow has not served."""
     stack: list[int] = []

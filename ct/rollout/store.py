@@ -187,6 +187,14 @@ class ModelStore:
             return written
         return (*written, record)
 
+    def quarantine_record(self, version: int) -> QuarantineRecord | None:
+        """The newest quarantine of a version, in force or lifted; None when it was never in one.
+
+        Raises:
+            RolloutError: quarantine.json cannot be read.
+        """
+        return next((record for record in reversed(self.quarantine_records()) if record.version == version), None)
+
     def quarantined(self) -> tuple[int, ...]:
         """The versions that are in quarantine now, in numeric order.
 

@@ -139,7 +139,7 @@ def Gate(  # noqa: N802  TFX names components like classes
         scores=scores,
         champion_version=version,
         span="+".join(span.name for span in request.judged),
-        holdout=request.holdout,
+        holdout_days=config.window.first_span_holdout_days if request.holdout else None,
         seed=request.seed,
         others=measured_by_tfma(evaluation.uri, config, rows=scores.rows),
         model_mb=folder_mb(candidate),
@@ -178,7 +178,8 @@ def _quarantine_checks(run: Run) -> list[Check]:
 
 def _no_comparison(run: Run, version: int) -> str | None:
     """Why candidate and champion cannot be compared fairly on these rows; None when they can."""
-    learnt = learnt_from(ModelStore(run.home, run.request.pipeline).manifest(version), run.request)
+    manifest = ModelStore(run.home, run.request.pipeline).manifest(version)
+    learnt = learnt_from(manifest, run.request, run.config.window.first_span_holdout_days)
     if not learnt:
         return None
     return _cannot_compare(

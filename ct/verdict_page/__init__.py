@@ -4,5 +4,6 @@ Standard library and contracts only, because every plane shows verdicts.
 """
 
 from ct.verdict_page.page import render, render_version
+from ct.verdict_page.words import became
 
-__all__ = ["render", "render_version"]
+__all__ = ["became", "render", "render_version"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ct.contracts import Outcome
 from ct.verdict_page.intervals import charts
-from ct.verdict_page.words import HEADER, NUMERIC, answered, cells, grouped, headline, judged_on
+from ct.verdict_page.words import HEADER, NUMERIC, answered, by, cells, grouped, headline, judged_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,9 @@ TEMPLATE = Path(__file__).with_name("page.html")
 KINDS = {Outcome.APPROVED: "pass", Outcome.REFUSED: "fail", Outcome.INCONCLUSIVE: "inconclusive"}
 
 
-def render_version(manifest: VersionManifest, proof: Proof | None = None) -> str:
+def render_version(
+    manifest: VersionManifest, proof: Proof | None = None, afterwards: Sequence[tuple[str, str]] = ()
+) -> str:
     """The page of a registered version."""
     return render(
         name=manifest.name,
@@ -29,6 +31,7 @@ def render_version(manifest: VersionManifest, proof: Proof | None = None) -> str
         verdict=manifest.verdict,
         approval=manifest.approval,
         proof=proof,
+        afterwards=afterwards,
     )
 
 
@@ -41,6 +44,7 @@ def render(
     approval: Approval | None,
     proof: Proof | None = None,
     waits: bool = False,
+    afterwards: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The page of a verdict. Rendering the same twice gives the same.
 
@@ -52,6 +56,7 @@ def render(
         approval: what a person or the time-out answered, where the policy asks.
         proof: what came of starting the service on it, once that was done.
         waits: whether a person is asked and has not answered yet.
+        afterwards: what was done about the version since, from ct.verdict_page.words.became.
     """
     checks = grouped(verdict.checks)
     what = f"version {version}" if version is not None else "candidate"
@@ -74,7 +79,7 @@ def render(
         tiles="".join(_tile(value, label) for value, label in _tiles(verdict)),
         charts=_charts(checks.all),
         tables="".join(_table(title, group) for title, group in tables if group),
-        facts="".join(_fact(label, value) for label, value in _facts(run_id, verdict, approval, proof)),
+        facts="".join(_fact(label, value) for label, value in _facts(run_id, verdict, approval, proof, afterwards)),
     )
 
 
@@ -86,11 +91,17 @@ def _tiles(verdict: Verdict) -> list[tuple[str, str]]:
     return tiles
 
 
-def _facts(run_id: str, verdict: Verdict, approval: Approval | None, proof: Proof | None) -> list[tuple[str, str]]:
+def _facts(
+    run_id: str,
+    verdict: Verdict,
+    approval: Approval | None,
+    proof: Proof | None,
+    afterwards: Sequence[tuple[str, str]],
+) -> list[tuple[str, str]]:
     facts = [("run", run_id), ("judged on", judged_on(verdict))]
     if approval is not None:
-        told = f"{answered(approval)} by {approval.by}, {approval.at:%Y-%m-%d %H:%M %Z}: {approval.reason}"
-        facts.append(("approval", told))
+        facts.append(("approval", f"{answered(approval)} {by(approval)}"))
+    facts += afterwards
     if proof is not None:
         facts.append(("proof", f"{'passed' if proof.passed else 'failed'}: {proof.reason}"))
     facts += [("sha256 of what it was judged on", digest) for digest in verdict.judged_sha256]

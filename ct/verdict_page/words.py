@@ -9,8 +9,9 @@ from ct.contracts import CheckOutcome, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
-    from ct.contracts import Approval, Check, Verdict
+    from ct.contracts import Approval, Check, HistoryEntry, Lift, QuarantineRecord, Verdict
 
 OVERALL = "overall"
 HEADER = ("outcome", "check", "on", "value", "champion", "better by", "interval", "level", "limit", "rows", "method")
@@ -80,6 +81,30 @@ def headline(verdict: Verdict, approval: Approval | None, *, waits: bool = False
 def answered(approval: Approval) -> str:
     """What a person, or the time-out, said."""
     return "approved" if approval.approved else "rejected"
+
+
+def by(record: Approval | QuarantineRecord | Lift) -> str:
+    """Who, when and why."""
+    return _told(record.by, record.at, record.reason)
+
+
+def became(forced: Sequence[HistoryEntry], quarantined: QuarantineRecord | None) -> list[tuple[str, str]]:
+    """What people and the monitor did about a version after its verdict: what, and by whom, when and why.
+
+    Args:
+        forced: the changes with which somebody let it answer against the gate or its proof.
+        quarantined: its newest quarantine, in force or lifted.
+    """
+    told = [("forced", _told(entry.actor, entry.at, entry.reason)) for entry in forced]
+    if quarantined is not None:
+        told.append(("quarantined", by(quarantined)))
+        if quarantined.lifted is not None:
+            told.append(("lifted", by(quarantined.lifted)))
+    return told
+
+
+def _told(who: str, at: datetime, reason: str) -> str:
+    return f"by {who}, {at:%Y-%m-%d %H:%M} UTC: {reason}"
 
 
 def judged_on(verdict: Verdict) -> str:

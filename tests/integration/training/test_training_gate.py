@@ -113,7 +113,7 @@ def test_the_same_inputs_give_the_same_verdict(run: Run) -> None:
     kept = read_scores(run.output("Gate", "verdict") / "scores.parquet")
     gate = load_run(str(run.folder / "request.json")).config.gate.model_copy(update={"checks": ()})
     repeated = judge(
-        config=gate, scores=kept, champion_version=6, span=first.span, holdout=False, seed=run.request.seed
+        config=gate, scores=kept, champion_version=6, span=first.span, holdout_days=None, seed=run.request.seed
     )
     assert repeated.checks == tuple(check for check in first.checks if check.metric != "recall_at_half")
 

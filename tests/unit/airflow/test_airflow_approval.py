@@ -15,7 +15,16 @@ from ct.airflow.dag_factory import asked_about, build_dag
 from ct.airflow.node import NodeOperator
 from ct.airflow.verdict_view import verdict_page
 from ct.config import PipelineConfig
-from ct.contracts import Approval, DeployedSpec, NodeResult, NodeSpec, Outcome, Stage, TriggerKind
+from ct.contracts import (
+    Approval,
+    DeployedSpec,
+    NodeResult,
+    NodeSpec,
+    Outcome,
+    QuarantineRecord,
+    Stage,
+    TriggerKind,
+)
 from ct.gate_config import GateConfig
 from ct.home import Home, write_atomically
 from ct.triggers.claims import Ask
@@ -282,6 +291,11 @@ def test_the_page_in_airflow_is_found_by_the_runs_name_in_the_ledger(home: Home)
     status, page = verdict_page(home, "p", "manual__1")
     assert status == 200
     assert "&lt;b&gt;ada&lt;/b&gt; rejected it" in page
+    registered = NodeResult(node_id="Register", ok=True, seconds=1, peak_rss_mb=1, facts={"version": 7})
+    write_atomically(home.runs / RUN / "Register.result.json", registered.model_dump_json())
+    record = QuarantineRecord(version=7, generation=2, fingerprint=None, reason="errors", by="monitor", at=NOW)
+    write_atomically(home.models / "p" / "quarantine.json", f'{{"records": [{record.model_dump_json()}]}}')
+    assert "by monitor, 2026-03-01 12:00 UTC: errors" in verdict_page(home, "p", "manual__1")[1]
     for other in (f"../{RUN}", RUN, "<script>"):
         status, page = verdict_page(home, "p", other)
         assert status == 404

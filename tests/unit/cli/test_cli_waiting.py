@@ -11,10 +11,13 @@ from ct.airflow.api import DagRun, TaskInstance
 from ct.cli.pins import differences
 from ct.cli.pipelines import await_end
 from ct.cli.progress import StartProgress
+from ct.cli.run_progress import RunProgress
 from ct.cli.runs import print_log
-from ct.contracts import TriggerKind
+from ct.contracts import Approval, NodeResult, TriggerKind
 from ct.errors import CTError, OrchestratorError
+from ct.home import Home, write_atomically
 from ct.triggers.records import RunRecord, RunStatus
+from ct.verdict_page.record import Question, answer, ask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,14 +70,41 @@ class Airflow:
 def test_waiting_for_a_run_survives_that_airflow_is_away_for_a_while() -> None:
     """The daemon may be starting the API server again; the run goes on meanwhile."""
     airflow: Any = Airflow(runs=("running", OrchestratorError("away"), "running", "failed"))
-    assert await_end(airflow, "flights", "manual-1", poll_s=0) == "failed"
+    looks: list[str] = []
+    assert await_end(airflow, "flights", "manual-1", lambda: looks.append("look"), poll_s=0) == "failed"
+    assert len(looks) == 4
 
 
 def test_waiting_for_a_run_ends_when_airflow_stays_away() -> None:
     """With the error that says what to do."""
     airflow: Any = Airflow(runs=(OrchestratorError("away"),))
     with pytest.raises(OrchestratorError, match="away"):
-        await_end(airflow, "flights", "manual-1", poll_s=0, patience_s=0.01)
+        await_end(airflow, "flights", "manual-1", lambda: None, poll_s=0, patience_s=0.01)
+
+
+def test_a_run_that_is_waited_for_says_each_thing_once(tmp_path: Path) -> None:
+    """Each node as it ends, in order, and that a person is asked; again only when it is another question."""
+    home, lines = Home(tmp_path / "home").create(), []
+    progress = RunProgress(home, lines.append)
+
+    def ended(node: str, message: str = "") -> None:
+        result = NodeResult(node_id=node, ok=not message, message=message, seconds=1.25, peak_rss_mb=1)
+        write_atomically(home.runs / RUN.run_id / f"{node}.result.json", result.model_dump_json())
+        progress.look(RUN)
+
+    progress.look(RUN)
+    ended("Transform")
+    ended("Gate")
+    ask(home, RUN.run_id, Question(asked_at=NOW, until=NOW, approves_by_default=False))
+    progress.look(RUN)
+    progress.look(RUN)
+    answer(home, RUN.run_id, Approval(approved=True, by="ada", at=NOW, reason="yes"))
+    ended("Prove", "p99 9.0 ms")
+    assert lines[:2] == ["  Transform 1.2 s", "  Gate 1.2 s"]
+    assert lines[2].startswith("  waits for a person, asked ")
+    assert lines[3:] == ["  Prove 1.2 s, failed: p99 9.0 ms"]
+    ended("Prove")
+    assert lines[4:] == ["  Prove 1.2 s"]
 
 
 def test_following_a_log_prints_each_line_once_and_every_try(capsys: pytest.CaptureFixture[str]) -> None:

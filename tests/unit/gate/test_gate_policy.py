@@ -25,7 +25,7 @@ def config(**values: Any) -> GateConfig:
 def decide(gate: GateConfig, scores: Scores, **facts: Any) -> Verdict:
     """The verdict on these rows."""
     version = 6 if scores.champion is not None else None
-    known = {"champion_version": version, "span": "2013-04", "holdout": False, "seed": 7}
+    known = {"champion_version": version, "span": "2013-04", "holdout_days": None, "seed": 7}
     return judge(config=gate, scores=scores, **{**known, **facts})
 
 

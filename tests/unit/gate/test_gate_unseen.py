@@ -20,7 +20,9 @@ def span(name: str, sha256: str | None = None) -> Span:
     )
 
 
-def champion(*spans: Span, refit: bool, holdout: bool = False, trained: tuple[str, ...] = ()) -> VersionManifest:
+def champion(
+    *spans: Span, refit: bool, holdout: bool = False, days: int | None = 7, trained: tuple[str, ...] = ()
+) -> VersionManifest:
     """A version that was made of these spans."""
     verdict = Verdict(
         outcome=Outcome.APPROVED,
@@ -30,6 +32,7 @@ def champion(*spans: Span, refit: bool, holdout: bool = False, trained: tuple[st
         span=spans[-1].name,
         rows=1,
         holdout=holdout,
+        holdout_days=days if holdout else None,
         trained_sha256=trained,
     )
     return VersionManifest(
@@ -77,6 +80,9 @@ A, B, C = span("a"), span("b"), span("c")
         (champion(A, B, refit=True), request(A, span("b", "corrected"), C, judged_on=("b",)), ("b",)),
         (champion(A, B, C, refit=False, trained=("a", "c")), request(A, B, C), ("c",)),
         (champion(A, refit=False, holdout=True), request(A), ()),
+        (champion(A, refit=False, holdout=True, days=None), request(A), ()),
+        (champion(A, refit=False, holdout=True, days=8), request(A), ()),
+        (champion(A, refit=False, holdout=True, days=6), request(A), ("a",)),
         (champion(A, refit=True, holdout=True), request(A), ("a",)),
         (champion(A, refit=False, holdout=True), request(A, B, judged_on=("a",)), ("a",)),
     ],
@@ -88,6 +94,9 @@ A, B, C = span("a"), span("b"), span("c")
         "a corrected span",
         "judged on one that is not the newest",
         "the last days of an only span",
+        "the last days of an only span, how many is not on record",
+        "fewer last days than were held out of it",
+        "more last days than were held out of it",
         "the last days of an only span, after a refit",
         "an only span, of which it had learnt the first days",
     ],
@@ -96,4 +105,4 @@ def test_what_the_champion_has_learnt_from_is_named(
     version: VersionManifest, run: RunRequest, learnt: tuple[str, ...]
 ) -> None:
     """By hash, and by name too: an earlier revision of a span has most of its rows."""
-    assert learnt_from(version, run) == learnt
+    assert learnt_from(version, run, holdout_days=7) == learnt

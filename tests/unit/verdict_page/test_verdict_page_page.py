@@ -5,15 +5,26 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from ct.contracts import Approval, Check, CheckOutcome, NodeResult, Outcome
+from ct.contracts import (
+    Approval,
+    Change,
+    Check,
+    CheckOutcome,
+    HistoryEntry,
+    Lift,
+    NodeResult,
+    Outcome,
+    QuarantineRecord,
+)
 from ct.errors import CTError
 from ct.home import Home, write_atomically
-from ct.verdict_page import render
+from ct.verdict_page import became, render, render_version
 from ct.verdict_page.intervals import charts
 from ct.verdict_page.record import (
     Question,
@@ -26,11 +37,10 @@ from ct.verdict_page.record import (
     version_of,
 )
 from ct.verdict_page.words import cells, grouped, headline, markdown
+from tests.manifests import manifest_of
 from tests.verdicts import JUDGED, TRAINED, comparison, verdict_with
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ct.contracts import Verdict
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -97,6 +107,30 @@ def test_what_comes_from_data_is_escaped() -> None:
     text = page_of(verdict, YES.model_copy(update={"reason": evil, "by": evil}), name=evil)
     assert "<script" not in text
     assert Page(text).open == []
+
+
+def test_what_became_of_a_version_is_on_its_page() -> None:
+    """Forced by whom and why, its quarantine, and who lifted it; a reason is anything that somebody typed."""
+    entry = HistoryEntry(
+        generation=3,
+        change=Change.ROLLOUT,
+        version=7,
+        previous=6,
+        at=NOW,
+        actor="bob",
+        reason="<i>now</i>",
+        forced=True,
+    )
+    lift = Lift(at=NOW, by="ada", reason="it was the network")
+    record = QuarantineRecord(
+        version=7, generation=4, fingerprint=None, reason="errors", by="monitor", at=NOW, lifted=lift
+    )
+    manifest = manifest_of("flights", 7, Path(__file__).parent)
+    text = render_version(manifest, afterwards=became([entry], record))
+    assert "<th>forced</th><td>by bob, 2026-03-01 12:00 UTC: &lt;i&gt;now&lt;/i&gt;</td>" in text
+    assert "<th>quarantined</th><td>by monitor, 2026-03-01 12:00 UTC: errors</td>" in text
+    assert "<th>lifted</th><td>by ada, 2026-03-01 12:00 UTC: it was the network</td>" in text
+    assert "forced" not in render_version(manifest)
 
 
 def test_drawing_twice_gives_the_same() -> None:
