@@ -286,7 +286,7 @@ class VersionManifest(Value):
           history.jsonl           one HistoryEntry a line, appended
           change.json             the journal of a change that is under way or was cut short (ct.rollout.journal)
           alias.behind            there while MLflow's alias is still to be moved
-          quarantine.json         the QuarantineRecord of each version that was rolled back from
+          quarantine.json         the QuarantineRecord of each version that was withdrawn
           pins.json               the versions that garbage collection keeps
           lock, write.lock        held by who changes it (ct.rollout.locks)
           versions/<version>/
@@ -429,7 +429,7 @@ class QuarantineRecord(Value):
     """A version that must not serve again, nor a candidate made from the same inputs, until somebody lifts the quarantine."""
 
     version: int = Field(ge=1)
-    generation: int = Field(ge=1, description="Of the rollback that quarantined it.")
+    generation: int = Field(ge=1, description="Of the change that quarantined it.")
     fingerprint: str | None = Field(description="The version's; None when its manifest could not be read.")
     reason: str
     by: str

@@ -113,7 +113,7 @@ def _row(entry: HistoryEntry) -> tuple[object, ...]:
 
 
 def _marks(entry: HistoryEntry) -> str | None:
-    """That a person overruled the gate, and what a rollback put into quarantine."""
+    """That a person overruled the gate, and what was put into quarantine."""
     marks = ["forced"] if entry.forced else []
     marks += [f"{entry.quarantined} quarantined"] if entry.quarantined is not None else []
     return ", ".join(marks) or None

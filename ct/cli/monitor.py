@@ -28,10 +28,10 @@ def monitor(name: str, as_json: bool) -> None:  # noqa: FBT001
     from ct.monitor.monitor import records_of  # noqa: PLC0415
 
     home = Home.from_environment()
-    model_store(home, name)
+    desired = model_store(home, name).desired()
     records, canaries = records_of(home, name), records_of(home, name, "canary")
     status, canary = records.status(), canaries.status()
-    if canary is not None and canary.watch is None and not canary.problems:
+    if desired is None or desired.canary is None:
         canary = None
     decisions = sorted((*records.decisions(), *canaries.decisions()), key=lambda line: line.at)
     if status is None:

@@ -28,9 +28,10 @@ def prove_what_is_new(home: Home, store: ModelStore, plan: Plan, *, allow_incomp
 
     Raises:
         ProofFailedError: the proof could not be made; nothing was changed.
+        PlaneMissingError: the serving plane is not installed.
     """
     from ct.contracts import Change  # noqa: PLC0415
-    from ct.errors import CTError, ProofFailedError  # noqa: PLC0415
+    from ct.errors import ProofFailedError, ServiceNotStartedError, UnknownVersionError  # noqa: PLC0415
     from ct.proving import prove  # noqa: PLC0415
 
     if plan.change not in (Change.ROLLOUT, Change.CANARY):
@@ -44,7 +45,7 @@ def prove_what_is_new(home: Home, store: ModelStore, plan: Plan, *, allow_incomp
     )
     try:
         prove(home, store.name, version, _guards(home, store.name), allow_incompatible=allow_incompatible)
-    except CTError as error:
+    except (ProofFailedError, ServiceNotStartedError, UnknownVersionError) as error:
         raise ProofFailedError(
             f'Version {version} of "{store.name}" could not be proven: {error.message} Nothing was changed, and '
             f"what serves serves on. {home.logs / 'proof.log'} is what the service wrote; `--force` with a --reason lets the "

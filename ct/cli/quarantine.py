@@ -1,4 +1,4 @@
-"""`ct quarantine`: versions that were rolled back from and must not serve again, and the way out."""
+"""`ct quarantine`: versions that were withdrawn and must not serve again, and the way out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--who", metavar="NAME", help="Who lifts it; by default the user.")
 @json_option
 def quarantine(*, name: str, lift: int | None, reason: str | None, who: str | None, as_json: bool) -> None:
-    """Versions of NAME that a rollback put into quarantine, with the reason; or lift one.
+    """Versions of NAME that a rollback, or the end of a worse canary, put into quarantine, with the reason; or lift one.
 
     A version in quarantine is not rolled out, and the gate refuses candidates made from the same data, pipeline and seed. A
     lift changes nothing that serves; `ct rollout NAME --version V` does then.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ct.cli.runs import waiting_line, waits_for_person
@@ -32,11 +33,15 @@ class RunProgress:
 
     def look(self, run: RunRecord) -> None:
         """Say each node that ended since, oldest first, and the question that the run waits with."""
-        found = {path: path.stat().st_mtime_ns for path in (self._home.runs / run.run_id).glob("*.result.json")}
-        for path in sorted((path for path, at in found.items() if self._seen.get(path) != at), key=found.__getitem__):
-            result = NodeResult.model_validate_json(path.read_bytes())
+        new: list[tuple[int, NodeResult]] = []
+        for path in (self._home.runs / run.run_id).glob("*.result.json"):
+            with suppress(FileNotFoundError):  # the node is being tried again
+                at = path.stat().st_mtime_ns
+                if self._seen.get(path) != at:
+                    new.append((at, NodeResult.model_validate_json(path.read_bytes())))
+                    self._seen[path] = at
+        for _, result in sorted(new, key=lambda found: found[0]):
             self._say(f"  {result.node_id} {result.seconds:.1f} s{'' if result.ok else f', failed: {result.message}'}")
-        self._seen = found
         question = waits_for_person(self._home, run)
         if question is not None and not self._asked:
             self._say(f"  {waiting_line(run.pipeline, question)}")

@@ -110,11 +110,11 @@ def export(home: Home, store: ModelStore, version: int, path: Path, *, mlflow_ur
 
 
 def part_in(history: tuple[HistoryEntry, ...], version: int) -> tuple[HistoryEntry, ...]:
-    """The changes in which a version began or ceased to serve, or went beside the champion."""
+    """The changes in which a version began or ceased to serve, went beside the champion, or was quarantined."""
     return tuple(
         entry
         for entry in history
-        if version in (entry.version, entry.previous, entry.shadow, entry.canary.version if entry.canary else None)
+        if version in (entry.version, entry.previous, entry.shadow, entry.lets_answer, entry.quarantined)
     )
 
 

@@ -18,7 +18,7 @@ from ct.errors import CTError
 from ct.home import Home
 from ct.lifetime import compute_when_idle
 from ct.monitor.actions import RealActions
-from ct.monitor.monitor import ModelMonitor, Ports, records_of
+from ct.monitor.monitor import VARIANTS, ModelMonitor, Ports, records_of
 from ct.monitor.notify import Outbox, send_with_apprise
 from ct.monitor.pairing import Pairing
 from ct.monitor.run_news import RunNews
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("ct.monitor")
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 EVERY_S = 5.0
-VARIANTS: tuple[Variant, ...] = ("champion", "canary")
 PAIRS_EVERY = timedelta(minutes=1)
 NICE = 5
 """Whoever answers requests goes first."""

@@ -63,7 +63,7 @@ def decide(
     drifts = [by_name[name] for name in (DRIFT_NEW, DRIFT_PREVIOUS) if name in by_name]
     alone = watch.previous is None
     is_lost = bool(drifts) and all(drift.is_worse for drift in drifts) and (alone or _is_shared(by_name))
-    if is_lost and watch.variant == "champion":
+    if is_lost and watch.canary is None:
         return _world_changed(drifts, watch, config)
     return Decision(action=Action.KEEP, reason=_open_question(signals, by_name, watch))
 
@@ -87,12 +87,11 @@ def _is_shared(by_name: dict[str, Signal]) -> bool:
 
 
 def _withdraw(blamed: list[Signal], watch: Watch, config: MonitorConfig, withdrawn: Collection[int]) -> Decision:
-    is_canary = watch.variant == "canary"
+    is_canary = watch.canary is not None
     which = f"canary version {watch.new}" if is_canary else f"version {watch.new}"
     found = f"{which} is worse than version {watch.previous}: {'; '.join(map(told, blamed))}"
     if watch.new in withdrawn:
-        done, again = ("ended this canary", "answer") if is_canary else ("rolled it back", "serve")
-        twice = f"the monitor {done} before and somebody let it {again} again, so it does not do so twice"
+        twice = "the monitor withdrew it before and somebody let it answer again, so it does not do so twice"
         return Decision(action=Action.ALERT, reason=f"{found}; {twice}")
     if not config.auto_rollback:
         return Decision(action=Action.ALERT, reason=f"{found}; auto_rollback is off, so nothing was changed")

@@ -7,10 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ct.errors import CTError
+from ct.monitor.actions import MootError
 from ct.monitor.decide import Action
 from ct.monitor.records import Decided, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from ct.monitor.actions import Actions
@@ -54,6 +56,8 @@ class Execution:
             try:
                 done = self._act(decided)
                 stage = Stage.DONE
+            except MootError as error:
+                done, stage = error.message, Stage.MOOT
             except CTError as error:
                 done = error.message
                 stage = Stage.GAVE_UP if len(failures) + 1 >= TRIES else Stage.FAILED
@@ -67,9 +71,9 @@ class Execution:
 
     def _act(self, decided: Decided) -> str:
         if decided.action is Action.ROLLBACK and decided.previous is not None:
-            return self._actions.roll_back(self._model, decided.new, decided.previous, decided.reason)
+            return self._actions.roll_back(self._model, decided)
         if decided.action is Action.END_CANARY:
-            return self._actions.end_canary(self._model, decided.new, decided.reason)
+            return self._actions.end_canary(self._model, decided)
         if decided.action is Action.RETRAIN:
             return self._actions.retrain(self._model, decided.reason)
         return "told"
@@ -92,15 +96,15 @@ class Execution:
         self._outbox.put(name, f"{self._model}: {what}", body, to=config.notify, now=now)
 
 
-def withdrawn(lines: tuple[Decided, ...]) -> frozenset[int]:
+def withdrawn(lines: Iterable[Decided]) -> frozenset[int]:
     """Versions that the monitor has rolled back, or whose canary it has ended."""
     actions = (Action.ROLLBACK, Action.END_CANARY)
     return frozenset(line.new for line in lines if line.action in actions and line.stage is Stage.DONE)
 
 
 def unfinished(lines: tuple[Decided, ...]) -> list[tuple[Decided, list[Decided]]]:
-    """Decisions that are neither done nor given up, each with its failed tries, oldest first."""
-    ended = {line.id for line in lines if line.stage in (Stage.DONE, Stage.GAVE_UP)}
+    """Decisions that are neither done, moot nor given up, each with its failed tries, oldest first."""
+    ended = {line.id for line in lines if line.stage in (Stage.DONE, Stage.MOOT, Stage.GAVE_UP)}
     return [
         (line, [other for other in lines if other.id == line.id and other.stage is Stage.FAILED])
         for line in lines

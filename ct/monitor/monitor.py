@@ -21,8 +21,7 @@ from ct.monitor.logged import predictions
 from ct.monitor.records import Decided, Records, Stage, Status
 from ct.monitor.signals import signals_of
 from ct.monitor.watch import Watched, canary_watch_now, watch_now
-from ct.rollout import ModelStore
-from ct.rollout.history import canary_since
+from ct.rollout import ModelStore, canary_since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +39,7 @@ LOG = logging.getLogger("ct.monitor")
 LABELS_EVERY = timedelta(seconds=30)
 """Between two readings of pairs and labels; counters are looked at each time."""
 
+VARIANTS: tuple[Variant, ...] = ("champion", "canary")
 RESUME_EVERY = timedelta(seconds=30)
 """Between two questions whether a change of what serves was cut short; the first is as the monitor starts."""
 
@@ -92,7 +92,7 @@ class ModelMonitor:
             self._resume(now)
         watched = self._watch(now, config, problems)
         if watched is None:
-            return self._look_at_nothing(config, now)
+            return self._look_at_nothing(config, now, problems)
         watch = watched.watch
         compared = self._compare(watch, now, problems)
         if len(compared.labels) > watched.labelled:
@@ -107,14 +107,16 @@ class ModelMonitor:
             compared=compared,
             verdict=self._verdict(watch.new, problems),
             previous_verdict=self._verdict(watch.previous, problems),
+            beside=watch.canary is not None,
         )
         lines = self.records.decisions()
-        decision = decide(signals, watch, config, withdrawn=withdrawn(lines))
+        decision = decide(signals, watch, config, withdrawn=self._withdrawn())
         decided = Decided(
             **decision.model_dump(),
             id=f"{watch.id}-{decision.action.value}",
             stage=Stage.DECIDED,
             at=now,
+            generation=watch.generation,
             new=watch.new,
             previous=watch.previous,
             signals=signals,
@@ -128,13 +130,15 @@ class ModelMonitor:
         self.records.say(status)
         return status
 
-    def _look_at_nothing(self, config: MonitorConfig, now: datetime) -> Status:
-        """No canary goes, or nothing serves yet; what had been decided before is carried out to its end."""
-        decision = Decision(action=Action.KEEP, reason=f"no {self._variant} answers")
-        problems = self._carry_on(config, now)
+    def _look_at_nothing(self, config: MonitorConfig, now: datetime, problems: list[str]) -> Status:
+        """There is nothing to watch; what had been decided before is carried out to its end."""
+        self._ports.pairing.stop()
+        problems += self._carry_on(config, now)
+        decision = Decision(action=Action.KEEP, reason=f"no {self._variant} is watched")
         status = Status(model=self._model, at=now, watch=None, decision=decision, problems=tuple(problems))
         said = self.records.status()
-        if problems or (said is not None and (said.watch is not None or said.problems)):
+        # Most models have no canary, and nobody needs to read so every few seconds.
+        if problems or (self._variant == "champion" if said is None else said.watch is not None or said.problems):
             self.records.say(status)
         return status
 
@@ -143,15 +147,19 @@ class ModelMonitor:
 
     def _watch(self, now: datetime, config: MonitorConfig, problems: list[str]) -> Watched | None:
         """The watch that is on, with all that was counted until now."""
-        history = self._store.history()
-        if self._variant == "canary" and canary_since(history) is None:
-            return None
-        kept = self.records.watched()
-        counters, canaries = self._count(kept, problems)
-        if self._variant == "canary":
-            watch = canary_watch_now(kept, history, now, counters, canaries, config)
-        else:
+        history, kept = self._store.history(), self.records.watched()
+        counters, canaries = (kept.counters, kept.canaries) if kept else (Counters(), Counters())
+        if self._variant == "champion":
+            text = self._metrics(problems)
+            counters = counters if text is None else advance(counters, parse(text, self._model, "champion"))
             watch = watch_now(kept, history, now, counters, config)
+        elif canary_since(history) is None or (text := self._metrics(problems)) is None:
+            # Without counters no canary's watch may begin, nor go on: it would begin at a moment that is not known.
+            return None
+        else:
+            counters = advance(counters, parse(text, self._model, "champion"))
+            canaries = advance(canaries, parse(text, self._model, "canary"))
+            watch = canary_watch_now(kept, history, now, counters, canaries, config)
         if watch is None:
             return None
         is_same = kept is not None and kept.watch.id == watch.id
@@ -167,18 +175,17 @@ class ModelMonitor:
         if told := self._ports.actions.resume(self._model):
             LOG.warning("%s: %s", self._model, told)
 
-    def _count(self, kept: Watched | None, problems: list[str]) -> tuple[Counters, Counters]:
-        """What was counted of champions and of canaries."""
-        champions, canaries = (kept.counters, kept.canaries) if kept else (Counters(), Counters())
+    def _metrics(self, problems: list[str]) -> str | None:
         try:
-            text = self._ports.metrics()
+            return self._ports.metrics()
         except CTError as error:
             problems.append(error.message)
-            return champions, canaries
-        return (
-            advance(champions, parse(text, self._model, "champion")),
-            advance(canaries, parse(text, self._model, "canary")),
-        )
+            return None
+
+    def _withdrawn(self) -> frozenset[int]:
+        """Versions that the monitor has withdrawn before, from serving or as a canary."""
+        both = [records_of(self._home, self._model, variant).decisions() for variant in VARIANTS]
+        return withdrawn(line for lines in both for line in lines)
 
     def _compare(self, watch: Watch, now: datetime, problems: list[str]) -> Compared:
         """The rows of a watch; read again when that is due, because it may be many."""
@@ -220,7 +227,7 @@ def _counts(watched: Watched) -> tuple[Counts, Counts | None]:
     watch, counters, canaries = watched.watch, watched.counters, watched.canaries
     if watch.previous is None:
         return counters.of(watch.new) - watch.new_before, None
-    if watch.variant == "canary":
+    if watch.canary is not None:
         # The champion answers beside the canary: what counts is the same time.
         return canaries.of(watch.new) - watch.new_before, counters.of(watch.previous) - watch.previous_before
     return counters.of(watch.new) - watch.new_before, watch.previous_before

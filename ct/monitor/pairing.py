@@ -29,7 +29,7 @@ SHOWN_CHARACTERS = 500
 
 
 class Pairing:
-    """At most one such process of a model.
+    """At most one such process of a model's champion, and one of its canary.
 
     Args:
         home: where the prediction log is.
@@ -52,7 +52,9 @@ class Pairing:
         self._began_with: tuple[str, float] | None = None
         self._exhausted: tuple[str, float] | None = None
         """Watch and state of the log in which there was nothing left to pair: a quiet model costs no process."""
+        self._of: str | None = None
         self.problem: str | None = None
+        """Of the watch that is on."""
 
     def go_on(self, watch: Watch, now: datetime) -> None:
         """Note the end of a process, and start one when it is due.
@@ -60,6 +62,8 @@ class Pairing:
         Raises:
             PlaneMissingError: the serving plane is not installed.
         """
+        if watch.id != self._of:
+            self._of, self.problem = watch.id, None
         if self._process is not None:
             if self._process.poll() is None:
                 return
@@ -74,9 +78,10 @@ class Pairing:
 
     def stop(self) -> None:
         """End the process, if one runs."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None:
             self._process.kill()
             self._process.wait()
+        self._process = self._of = self.problem = None
 
     def _start(self, watch: Watch, previous: int) -> subprocess.Popen[bytes]:
         folder = self._records.folder

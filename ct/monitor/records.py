@@ -43,6 +43,8 @@ class Stage(str, Enum):
     FAILED = "failed"
     """One try failed; there will be another."""
     DONE = "done"
+    MOOT = "moot"
+    """Somebody was faster: what was to be withdrawn does not answer any more, and not because of the monitor."""
     GAVE_UP = "gave up"
 
 
@@ -53,6 +55,7 @@ class Decided(Value):
     stage: Stage
     at: datetime
     action: Action
+    generation: int = Field(default=0, description="Of the watch; 0 in lines from before it was on record.")
     new: int
     previous: int | None
     reason: str

@@ -69,6 +69,7 @@ def signals_of(
     compared: Compared,
     verdict: Verdict | None,
     previous_verdict: Verdict | None,
+    beside: bool = False,
 ) -> tuple[Signal, ...]:
     """Every signal of a watch.
 
@@ -79,6 +80,7 @@ def signals_of(
         compared: rows with predictions and labels.
         verdict: the gate's, of the new version; None when it is not known.
         previous_verdict: likewise.
+        beside: whether the previous version goes on answering, beside a canary.
     """
     alpha = config.alpha / len(config.signals) if config.signals else config.alpha
     found: list[Signal] = []
@@ -86,7 +88,7 @@ def signals_of(
         limits = config.tolerance
         makers = {
             "errors": lambda: errors(counts, previous_counts, limits.errors, alpha),
-            "latency": lambda: latency(counts, previous_counts, limits.latency, alpha),
+            "latency": lambda: latency(counts, previous_counts, limits.latency, alpha, beside=beside),
             "shift": lambda: shift(compared, limits.shift, alpha),
             "quality": lambda: quality(compared, limits.quality, alpha),
         }
@@ -107,8 +109,12 @@ def errors(new: Counts, previous: Counts, tolerance: float, alpha: float) -> Sig
     return _of_shares(signal, (new.failed, new.requests), (previous.failed, previous.requests))
 
 
-def latency(new: Counts, previous: Counts, tolerance: float, alpha: float) -> Signal:
-    """Share of requests slower than what nearly all of the previous version's kept."""
+def latency(new: Counts, previous: Counts, tolerance: float, alpha: float, *, beside: bool = False) -> Signal:
+    """Share of requests slower than what nearly all of the previous version's kept.
+
+    The limit is one of the histogram's edges, chosen by what the previous version did. Where that goes on answering beside a
+    canary the choice may change from look to look, and the interval of either side holds for every edge.
+    """
     signal = Signal(name="latency", tolerance=tolerance, alpha=alpha, note="the previous version answered nothing yet")
     requests = previous.buckets.get(ALL, 0)
     edges = sorted((limit for limit in previous.buckets if limit != ALL), key=float)
@@ -122,7 +128,7 @@ def latency(new: Counts, previous: Counts, tolerance: float, alpha: float) -> Si
     limit = kept[0]
     signal = signal.model_copy(update={"note": f"share of requests that took more than {float(limit) * 1000:g} ms"})
     shares = [(of.buckets.get(ALL, 0) - of.buckets.get(limit, 0), of.buckets.get(ALL, 0)) for of in (new, previous)]
-    return _of_shares(signal, shares[0], shares[1], choices=len(edges))
+    return _of_shares(signal, shares[0], shares[1], choices=(len(edges) if beside else 1, len(edges)))
 
 
 def shift(compared: Compared, tolerance: float, alpha: float) -> Signal:
@@ -191,11 +197,15 @@ def _measured(verdict: Verdict | None) -> dict[str, float]:
     }
 
 
-def _of_shares(signal: Signal, new: tuple[int, int], previous: tuple[int, int], choices: int = 1) -> Signal:
-    """Two shares: each gets half of alpha, and the one whose limit was chosen among several pays for the choice."""
+def _of_shares(
+    signal: Signal, new: tuple[int, int], previous: tuple[int, int], choices: tuple[int, int] = (1, 1)
+) -> Signal:
+    """Two shares: each gets half of alpha, and one whose limit was chosen among several, or may change, pays for that."""
     if not new[1] or not previous[1]:
         return signal.model_copy(update={"note": f"{signal.note}: nothing to compare with yet"})
-    now, then = of_counts(*new, signal.alpha / 2), of_counts(*previous, signal.alpha / 2 / choices)
+    now, then = (
+        of_counts(*share, signal.alpha / 2 / among) for share, among in zip((new, previous), choices, strict=True)
+    )
     apart = Sequence(now.mean - then.mean, now.low - then.high, now.high - then.low, now.rows, signal.alpha)
     return _with(signal, apart, now.mean, then.mean)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ct.contracts import Change, Value
+from ct.contracts import Canary, Change, Value
 from ct.monitor.counters import Counters, Counts, Variant
 from ct.rollout.history import canary_since, served_stack, serving_since
 
@@ -26,7 +26,7 @@ class Watch(Value):
 
     generation: int = Field(description="Of the change with which the version began to serve.")
     period: int = Field(default=0, ge=0, description="0 against the predecessor; one more for each stretch after that.")
-    variant: Variant = Field(default="champion", description="As what the new one answers.")
+    canary: Canary | None = Field(default=None, description="The new one answers as this canary; None when it serves.")
     new: int
     previous: int | None = Field(
         description="What served before; None after a rollback, for a first version, and once the new one has proven itself. "
@@ -40,6 +40,11 @@ class Watch(Value):
     )
 
     @property
+    def variant(self) -> Variant:
+        """As what the new one answers."""
+        return "canary" if self.canary else "champion"
+
+    @property
     def id(self) -> str:
         """Names the watch in records and folders; it sorts as time goes."""
         return f"{self.generation:06d}-{self.period:03d}"
@@ -50,7 +55,7 @@ class Watched(Value):
 
     watch: Watch
     counters: Counters = Field(default_factory=Counters, description="Of champions.")
-    canaries: Counters = Field(default_factory=Counters, description="Of canaries.")
+    canaries: Counters = Field(default_factory=Counters, description="Of canaries, while one is watched.")
     labelled: int = Field(default=0, ge=0, description="Rows with a label, compared in this watch so far.")
 
 
@@ -99,6 +104,8 @@ def canary_watch_now(
 ) -> Watch | None:
     """The watch of a canary beside the champion, who answers at the same time; as long as it goes, one stretch after the other.
 
+    A stretch has one share and one key: over two shares, trouble that both versions have at the same time would not cancel out.
+
     Args:
         kept: what was known at the last look.
         history: every change, oldest first.
@@ -111,20 +118,21 @@ def canary_watch_now(
         The watch; None when no canary is going.
     """
     began = canary_since(history)
-    if began is None or began.canary is None:
+    if began is None:
         return None
+    canary = history[-1].canary
     watch = kept.watch if kept is not None and kept.watch.generation == began.generation else None
-    if kept is not None and watch is not None and not _is_over(kept, now, config):
+    if kept is not None and watch is not None and watch.canary == canary and not _is_over(kept, now, config):
         return watch
-    new = began.canary.version
     return Watch(
         generation=began.generation,
         period=watch.period + 1 if watch else 0,
-        variant="canary",
-        new=new,
+        canary=canary,
+        new=began.lets_answer,
         previous=began.version,
-        since=now if watch else began.at,
-        new_before=canaries.of(new) if watch else kept.canaries.of(new) if kept else Counts(),
+        since=now,
+        # Both from this look on: what one of them answered at another time says nothing of the other.
+        new_before=canaries.of(began.lets_answer),
         previous_before=counters.of(began.version),
     )
 

@@ -4,7 +4,7 @@ from ct.rollout.admission import admit, incompatible_features
 from ct.rollout.apply import apply
 from ct.rollout.beside import check_features, check_key
 from ct.rollout.execution import Aliases, Applied
-from ct.rollout.history import forced_of, served_at, serving_since
+from ct.rollout.history import canary_since, forced_of, served_at, serving_since
 from ct.rollout.pins import pin, unpin
 from ct.rollout.plan import (
     Facts,
@@ -36,6 +36,7 @@ __all__ = [
     "admit",
     "announce_worker",
     "apply",
+    "canary_since",
     "canary_text",
     "check_features",
     "check_key",

@@ -48,8 +48,8 @@ def apply(
     Raises:
         RolloutError: another change is under way, or the store has changed since the plan was made. Nothing was changed.
         RefusedError: a worker did not take the version. All that was desired before is desired again, and the history says so.
-        LaggingError: not every worker answered in time. A rollback stays desired and is in the history; after any other
-            change all is as after a refusal.
+        LaggingError: not every worker answered in time. A rollback, or the end of a worse canary, stays desired and is in the
+            history; after any other change all is as after a refusal.
         OvertakenError: a rollback, or the change after it, came while this one waited. What that one desires counts.
     """
     with under_way(store, plan.change):

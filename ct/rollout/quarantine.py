@@ -70,7 +70,7 @@ class QuarantineFile:
 
 
 def quarantined(store: ModelStore) -> tuple[QuarantineRecord, ...]:
-    """What is in quarantine now, oldest first; that of a rollback which waits for the workers too.
+    """What is in quarantine now, oldest first; that of a change which waits for the workers too.
 
     Raises:
         RolloutError: quarantine.json cannot be read.
@@ -79,7 +79,7 @@ def quarantined(store: ModelStore) -> tuple[QuarantineRecord, ...]:
 
 
 def quarantine_check(store: ModelStore, fingerprint: str) -> Check:
-    """The gate's check that a candidate is not made from the very inputs of a version that was rolled back from.
+    """The gate's check that a candidate is not made from the very inputs of a version that was withdrawn.
 
     Args:
         store: the model's.

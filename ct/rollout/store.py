@@ -174,7 +174,7 @@ class ModelStore:
             self._quarantine.add(record)
 
     def quarantine_records(self) -> tuple[QuarantineRecord, ...]:
-        """Every quarantine, lifted ones too, oldest first; that of a rollback which is desired and not done yet is the last.
+        """Every quarantine, lifted ones too, oldest first; that of a change which is desired and not done yet is the last.
 
         Raises:
             RolloutError: quarantine.json cannot be read.

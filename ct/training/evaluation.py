@@ -171,7 +171,7 @@ def folder_mb(folder: Path) -> float:
 
 
 def _quarantine_checks(run: Run) -> list[Check]:
-    """That this candidate is no version which was rolled back from, trained again; nothing while none is in quarantine."""
+    """That this candidate is no version which was withdrawn, trained again; nothing while none is in quarantine."""
     store = ModelStore(run.home, run.request.pipeline)
     return [quarantine_check(store, run.request.fingerprint)] if store.quarantined() else []
 

@@ -121,3 +121,6 @@ class FakePairing:
 
     def go_on(self, watch: Any, now: datetime) -> None:
         """Nothing is due."""
+
+    def stop(self) -> None:
+        """Nothing runs."""

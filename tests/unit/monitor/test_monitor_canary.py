@@ -6,16 +6,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from monitor_parts import KEEP, NoRegistry, roll_out
+from monitor_parts import KEEP, T0, NoRegistry, roll_out
 from watching import CONFIG, Killed, Watching, flipped
 
 from ct.contracts import Canary, Change
+from ct.errors import OrchestratorError, RolloutError
 from ct.monitor.decide import Action
+from ct.monitor.execution import withdrawn
+from ct.monitor.monitor import records_of
+from ct.monitor.records import Decided, Stage
 from ct.monitor_config import MonitorConfig
-from ct.rollout import apply, plan_canary, plan_end, plan_shadow
+from ct.rollout import apply, plan_canary, plan_end, plan_rollout, plan_shadow
+from ct.rollout.journal import Journal
 
 if TYPE_CHECKING:
     from ct.home import Home
+    from ct.monitor.records import Status
     from ct.rollout import ModelStore, Plan
 
 WATCH = "000003-000"
@@ -91,26 +97,61 @@ def test_a_changed_world_is_left_to_the_watch_of_what_serves(watching: Watching)
     assert (watching.asked, watching.stages()) == ([], [])
 
 
-def test_another_share_is_the_same_watch_and_another_canary_is_not(watching: Watching) -> None:
-    """What was seen at 10 % still counts at 50 %."""
-    watching.serving.canaries = {3: (60, 0, 0)}
+def errors(status: Status) -> tuple[int, float | None, float | None]:
+    """Requests of the canary that were compared, and both shares of failures."""
+    return next((found.rows, found.value, found.reference) for found in status.signals if found.name == "errors")
+
+
+def test_another_share_begins_another_stretch(watching: Watching) -> None:
+    """Pooled over two shares, an outage that both had would look like the canary's: it answered more of those requests."""
+    watching.serving.counts, watching.serving.canaries = {2: (20_000, 1018, 10)}, {3: (2000, 2, 0)}
+    watching.look()
     begin(watching, 0.5)
+    watching.serving.counts, watching.serving.canaries = {2: (20_000, 1018, 10)}, {3: (2000, 2, 0)}
+    assert watching.look().watch.id == "000003-001"  # type: ignore[union-attr]
+    watching.serving.counts, watching.serving.canaries = {2: (21_000, 1518, 10)}, {3: (3000, 502, 0)}
     status = watching.look()
-    assert status.watch is not None
-    assert (status.watch.id, {signal.rows for signal in status.signals if signal.name == "errors"}) == (WATCH, {0})
-    watching.serving.counts = {2: (2100, 1000, 10)}
-    assert next(signal.rows for signal in watching.look().signals if signal.name == "errors") == 60
+    assert errors(status) == (1000, 0.5, 0.5)
+    assert status.decision.action is Action.KEEP
+
+
+def test_another_canary_of_the_same_version_is_another_watch(watching: Watching) -> None:
+    """What it answered before, and while nobody watched, is not counted."""
+    watching.serving.counts, watching.serving.canaries = {2: (2100, 1000, 10)}, {3: (60, 0, 0)}
+    watching.look()
     change(watching, plan_end("flights", **watching.store.facts(KEEP)))
+    watching.look()
+    watching.serving.canaries = {3: (300, 200, 0)}
     begin(watching)
-    assert watching.look().watch.id == "000006-000"  # type: ignore[union-attr]
-    watching.serving.counts, watching.serving.canaries = {2: (2200, 1000, 10)}, {3: (65, 0, 0)}
-    assert next(signal.rows for signal in watching.look().signals if signal.name == "errors") == 5
+    assert watching.look().watch.id == "000005-000"  # type: ignore[union-attr]
+    watching.serving.counts, watching.serving.canaries = {2: (2200, 1000, 10)}, {3: (305, 200, 0)}
+    assert errors(watching.look()) == (5, 0.0, 0.0)
+
+
+def test_no_watch_begins_while_serving_shows_no_counters(home: Home, store: ModelStore) -> None:
+    """The champion's whole past would count as the same time."""
+    watching = Watching(home, store, "canary")
+    begin(watching)
+
+    def away() -> str:
+        raise OrchestratorError("serving did not answer")
+
+    shown, watching.serving = watching.serving, away  # type: ignore[assignment]
+    watching.start()
+    status = watching.look()
+    assert (status.watch, status.problems) == (None, ("serving did not answer",))
+    watching.serving = shown
+    watching.start()
+    watching.serving.counts, watching.serving.canaries = {2: (1_000_000, 0, 0)}, {3: (100, 0, 0)}
+    watching.look()
+    watching.serving.counts, watching.serving.canaries = {2: (1_000_900, 450, 0)}, {3: (200, 50, 0)}
+    assert errors(watching.look()) == (100, 0.5, 0.5)
 
 
 def test_a_long_canary_is_watched_in_stretches(watching: Watching) -> None:
     """As long as it goes it is compared with what serves; alpha is spent once in each stretch."""
     watching.serving.canaries = {3: (300, 0, 0)}
-    status = watching.look(later_s=7 * 86400)
+    status = watching.look(later_s=7 * 86400 + 1)
     assert status.watch is not None
     assert (status.watch.period, status.watch.new, status.watch.previous) == (1, 3, 2)
     watching.serving.counts = {2: (3000, 1001, 10)}
@@ -138,6 +179,62 @@ def test_a_canary_is_not_ended_twice(watching: Watching) -> None:
     watching.look()
     assert watching.store.desired().canary is not None  # type: ignore[union-attr]
     assert watching.sent[-1].startswith("flights: version 3 needs somebody's attention")
+
+
+def test_a_decision_is_not_carried_out_on_a_later_canary(watching: Watching) -> None:
+    """Somebody ended it between two tries, mended what was wrong, and began anew: that canary has done nothing yet."""
+    watching.serving.counts, watching.serving.canaries = {2: (3000, 1001, 10)}, {3: (300, 90, 0)}
+    watching.failing = [RolloutError("another change is under way")]
+    watching.look()
+    change(watching, plan_end("flights", **watching.store.facts(KEEP)))
+    begin(watching)
+    watching.look(later_s=60)
+    assert watching.store.history()[-1].change is Change.CANARY
+    assert watching.stages() == ["end canary decided", "end canary failed", "end canary moot"]
+    assert (watching.sent, watching.store.quarantined()) == ([], ())
+    watching.serving.counts, watching.serving.canaries = {2: (4000, 1002, 10)}, {3: (600, 180, 0)}
+    assert watching.look().decision.action is Action.END_CANARY, "its own failures count"
+
+
+def test_a_canary_that_somebody_promoted_is_not_called_ended(watching: Watching) -> None:
+    """It is watched as what serves from then on, and the monitor has withdrawn nothing."""
+    watching.serving.counts, watching.serving.canaries = {2: (3000, 1001, 10)}, {3: (300, 90, 0)}
+    watching.failing = [RolloutError("another change is under way")]
+    watching.look()
+    roll_out(watching.store, 3, watching.now)
+    watching.look(later_s=60)
+    assert watching.stages()[-1] == "end canary moot"
+    assert (watching.sent, watching.store.quarantined()) == ([], ())
+    assert withdrawn(watching.monitor.records.decisions()) == frozenset()
+
+
+def test_a_change_that_may_bring_the_canary_back_is_waited_for(watching: Watching) -> None:
+    """A rollout that waits for the workers takes the canary away for now; when they refuse it, the canary goes on."""
+    watching.serving.counts, watching.serving.canaries = {2: (3000, 1001, 10)}, {3: (300, 90, 0)}
+    store = watching.store
+    watching.failing = [RolloutError("another change is under way")]
+    watching.look()
+    plan = plan_rollout("flights", 1, **store.facts(KEEP))
+    before = store.desired()
+    entry = store.history()[-1].model_copy(update={"generation": plan.after.generation, "version": 1, "canary": None})
+    store.begin(Journal(before=before, after=plan.after, entry=entry.model_copy(update={"change": Change.ROLLOUT})))
+    store.desire(plan.after)
+    watching.look(later_s=60)
+    assert watching.stages() == ["end canary decided", "end canary failed", "end canary failed"]
+
+
+def test_who_brings_back_what_the_monitor_rolled_back_has_decided(home: Home, store: ModelStore) -> None:
+    """As a canary too: the monitor says what it sees."""
+    records_of(home, "flights").note(
+        Decided(
+            id="000001-000-rollback", stage=Stage.DONE, at=T0, action=Action.ROLLBACK, new=3, previous=2, reason="slow"
+        )
+    )
+    watching = Watching(home, store, "canary")
+    begin(watching)
+    watching.look()
+    watching.serving.counts, watching.serving.canaries = {2: (3000, 1, 10)}, {3: (300, 90, 0)}
+    assert watching.look().decision.action is Action.ALERT
 
 
 @pytest.mark.parametrize("die_after", [False, True])

@@ -9,13 +9,15 @@ import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from monitor_parts import T0, log_rows
+from monitor_parts import KEEP, T0, NoRegistry, log_rows
 
+from ct.contracts import Canary
 from ct.monitor.decide import Action, Decision
 from ct.monitor.monitor import records_of
 from ct.monitor.records import Status
 from ct.monitor.signals import Signal
 from ct.monitor.watch import Watch
+from ct.rollout import apply, plan_canary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +109,17 @@ def test_monitor_shows_a_canary_beside_what_serves(home: Home, store: ModelStore
     """Each with its own signals; scripts find it under `canary`, which is null while none goes."""
     say(home, decision=Decision(action=Action.KEEP, reason="version 2 is fine"))
     assert json.loads(ct(home, "monitor", "flights", "--json").stdout)["canary"] is None
-    say(home, watch=Watch(generation=3, variant="canary", new=3, previous=2, since=T0))
+    canary = Canary(version=3, share=0.1, key="header:ct-key")
+    say(home, watch=Watch(generation=3, canary=canary, new=3, previous=2, since=T0))
+    assert "canary" not in ct(home, "monitor", "flights").stdout, "it has ended since, while nobody looked"
+    apply(
+        plan_canary("flights", canary, **store.facts(KEEP)),
+        store,
+        NoRegistry(),
+        actor="t",
+        reason="t",
+        clock=lambda: T0,
+    )
     shown = ct(home, "monitor", "flights").stdout
     assert "flights: version 2 is watched against version 1" in shown
     assert "flights: canary version 3 is watched against version 2" in shown

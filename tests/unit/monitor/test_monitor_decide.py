@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 
 import pytest
 
+from ct.contracts import Canary
 from ct.monitor.decide import Action, decide
 from ct.monitor.signals import DRIFT_NEW, DRIFT_PREVIOUS, Signal
 from ct.monitor.watch import Watch
@@ -13,7 +14,7 @@ from ct.monitor_config import MonitorConfig
 
 SINCE = datetime(2026, 1, 5, tzinfo=timezone.utc)
 WATCH = Watch(generation=4, new=7, previous=6, since=SINCE)
-CANARY = Watch(generation=4, variant="canary", new=7, previous=6, since=SINCE)
+CANARY = Watch(generation=4, canary=Canary(version=7, share=0.1, key="header:ct-key"), new=7, previous=6, since=SINCE)
 ALONE = Watch(generation=4, period=1, new=7, previous=None, since=SINCE)
 CONFIG = MonitorConfig()
 
@@ -128,7 +129,7 @@ def test_a_canary_that_is_worse_is_ended() -> None:
     assert decision.reason.startswith("canary version 7 is worse than version 6: errors")
     again = decide([signal("errors", 0.2)], CANARY, CONFIG, withdrawn={7})
     assert again.action is Action.ALERT
-    assert "the monitor ended this canary before and somebody let it answer again" in again.reason
+    assert "the monitor withdrew it before and somebody let it answer again" in again.reason
 
 
 def test_a_changed_world_is_not_a_canarys_to_tell() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ct.home import Home
     from ct.monitor.counters import Variant
-    from ct.monitor.records import Status
+    from ct.monitor.records import Decided, Status
     from ct.rollout import ModelStore
 
 CONFIG = MonitorConfig(notify=("ops",))
@@ -78,13 +78,13 @@ class Watching:
         """The decisions so far."""
         return [f"{line.action.value} {line.stage.value}" for line in self.monitor.records.decisions()]
 
-    def roll_back(self, model: str, new: int, previous: int, reason: str) -> str:
+    def roll_back(self, model: str, decided: Decided) -> str:
         """The real one, which may fail or be killed."""
-        return self._do(lambda: RealActions(self.home, NoRegistry()).roll_back(model, new, previous, reason))
+        return self._do(lambda: RealActions(self.home, NoRegistry()).roll_back(model, decided))
 
-    def end_canary(self, model: str, version: int, reason: str) -> str:
+    def end_canary(self, model: str, decided: Decided) -> str:
         """The real one, which may fail or be killed."""
-        return self._do(lambda: RealActions(self.home, NoRegistry()).end_canary(model, version, reason))
+        return self._do(lambda: RealActions(self.home, NoRegistry()).end_canary(model, decided))
 
     def retrain(self, model: str, reason: str) -> str:
         """Note that it was asked for."""
