@@ -405,7 +405,8 @@ class HistoryEntry(Value):
     canary: Canary | None = None
     shadow: int | None = None
     forced: bool = Field(
-        default=False, description="A person let the version serve against the gate's verdict or its failed proof."
+        default=False,
+        description="A person let the version serve against verdict or proof, or without a verdict against what served.",
     )
     quarantined: int | None = Field(
         default=None, description="The version that this rollback, or this end of a canary, quarantined."

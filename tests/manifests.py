@@ -27,6 +27,7 @@ def manifest_of(
     created_at: datetime | None = None,
     outcome: Outcome = Outcome.APPROVED,
     seed: int | None = None,
+    judged_against: int | None = None,
 ) -> VersionManifest:
     """A version whose files are those of `saved_model`; approved where nothing else is said."""
     return VersionManifest(
@@ -39,7 +40,7 @@ def manifest_of(
         label="late",
         spans=(),
         refit=False,
-        verdict=VERDICT.model_copy(update={"outcome": outcome}),
+        verdict=VERDICT.model_copy(update={"outcome": outcome, "champion_version": judged_against}),
         saved_model_sha256=tree_sha256(saved_model),
         prediction_tolerance=1e-5,
         seed=seed,

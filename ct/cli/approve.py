@@ -62,6 +62,8 @@ def _answer(pipeline: str, *, approve: bool, run_id: str | None, reason: str, by
         waiting = chosen(airflow.waiting(pipeline), home, ledger, pipeline, run_id)
         run = ledger.run_of(pipeline, waiting.run_id)
         name = run.run_id if run else waiting.run_id
+        if approve:
+            _require_same_baseline(home, pipeline, name)
         _send(airflow, waiting, name, approve=approve, reason=reason.strip(), by=who)
     told = "approved" if approve else "rejected"
     if as_json:
@@ -69,6 +71,24 @@ def _answer(pipeline: str, *, approve: bool, run_id: str | None, reason: str, by
         return
     then = "it is registered and rolled out now" if approve else "it is recorded, and what serves now serves on"
     click.echo(f"{told} the candidate of run {name} as {who}; {then}. See `ct runs {pipeline}`")
+
+
+def _require_same_baseline(home: Home, pipeline: str, run_id: str) -> None:
+    from ct.rollout import ModelStore  # noqa: PLC0415
+    from ct.verdict_page.record import verdict_of  # noqa: PLC0415
+
+    verdict, desired = verdict_of(home, run_id), ModelStore(home, pipeline).desired()
+    if verdict is None or desired is None or verdict.champion_version == desired.version:
+        return
+    against = "nothing" if verdict.champion_version is None else f"version {verdict.champion_version}"
+    raise CTError(
+        f"The candidate of run {run_id} was judged against {against}, and version {desired.version} serves now, so it would not be "
+        f"rolled out. Nothing was answered. `ct reject {pipeline} --run {run_id} --reason ...` ends the run; "
+        f"`ct trigger {pipeline} --force` then judges a candidate against version {desired.version}.",
+        pipeline=pipeline,
+        run_id=run_id,
+        serving=desired.version,
+    )
 
 
 def chosen(waiting: Sequence[Waiting], home: Home, ledger: Ledger, pipeline: str, run_id: str | None) -> Waiting:

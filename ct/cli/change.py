@@ -36,6 +36,8 @@ class Asked:
     as_json: bool
     forced: bool = False
     """It overrules the gate or a failed proof."""
+    first_step: str | None = None
+    """What comes before the plan's steps; for a dry run."""
 
 
 def facts_of(home: Home, store: ModelStore) -> Facts:
@@ -83,7 +85,7 @@ def carry_out(plan: Plan, home: Home, store: ModelStore, asked: Asked) -> None:
         RolloutError: from `apply`; the message says what serves.
     """
     if asked.dry_run:
-        _print_steps(plan, as_json=asked.as_json)
+        _print_steps(plan, asked)
         return
     applied = _apply(plan, home, store, asked)
     seconds = time.monotonic() - asked.began
@@ -153,12 +155,13 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def _print_steps(plan: Plan, *, as_json: bool) -> None:
-    if as_json:
-        print_json({**_summary(plan), "dry_run": True, "steps": [str(step) for step in plan.steps]})
+def _print_steps(plan: Plan, asked: Asked) -> None:
+    steps = [*([asked.first_step] if asked.first_step else []), *map(str, plan.steps)]
+    if asked.as_json:
+        print_json({**_summary(plan), "dry_run": True, "steps": steps})
         return
     click.echo(f"{plan.name}: {_told(plan)}, in these steps; nothing was changed")
-    for number, step in enumerate(plan.steps, 1):
+    for number, step in enumerate(steps, 1):
         click.echo(f"  {number}. {step}")
 
 

@@ -30,16 +30,12 @@ def prove_what_is_new(home: Home, store: ModelStore, plan: Plan, *, allow_incomp
         ProofFailedError: the proof could not be made; nothing was changed.
         PlaneMissingError: the serving plane is not installed.
     """
-    from ct.contracts import Change  # noqa: PLC0415
     from ct.errors import ProofFailedError, ServiceNotStartedError, UnknownVersionError  # noqa: PLC0415
     from ct.proving import prove  # noqa: PLC0415
 
-    if plan.change not in (Change.ROLLOUT, Change.CANARY):
+    if not is_unproven(store, plan):
         return False
-    version, history = plan.lets_answer, store.history()
-    served = {entry.version for entry in history} | {entry.canary.version for entry in history if entry.canary}
-    if version in served or store.proof(version) is not None:
-        return False
+    version = plan.lets_answer
     click.echo(
         f"version {version} has not been proven; starting the service on its files, beside what serves", err=True
     )
@@ -54,6 +50,16 @@ def prove_what_is_new(home: Home, store: ModelStore, plan: Plan, *, allow_incomp
             version=version,
         ) from error
     return True
+
+
+def is_unproven(store: ModelStore, plan: Plan) -> bool:
+    """Whether a plan lets a version answer that was neither proven nor ever answered everybody."""
+    from ct.contracts import Change  # noqa: PLC0415
+
+    if plan.change not in (Change.ROLLOUT, Change.CANARY):
+        return False
+    version = plan.lets_answer
+    return store.proof(version) is None and all(entry.version != version for entry in store.history())
 
 
 def _guards(home: Home, name: str) -> GuardsConfig:

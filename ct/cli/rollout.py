@@ -11,7 +11,7 @@ from ct.cli.canary_options import parse_key, parse_share
 from ct.cli.change import Asked, carry_out, facts_of, finish_cut_short
 from ct.cli.known import model_store
 from ct.cli.output import json_option
-from ct.cli.prove import prove_what_is_new
+from ct.cli.prove import is_unproven, prove_what_is_new
 from ct.errors import ProofFailedError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_KEY = "header:ct-key"
 
+PROOF_STEP = "prove version {}: start the service on its files, beside what serves"
 DEFAULT_REASON = "changed by hand"
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the steps and change nothing.")
@@ -99,7 +100,10 @@ def rollout(
                 raise
             click.echo(f"{error.message} It is rolled out all the same: --force.", err=True)
             forced = True
-    asked = Asked(began=began, reason=reason, who=who, forced=forced, dry_run=dry_run, as_json=as_json)
+    first = PROOF_STEP.format(plan.lets_answer) if dry_run and is_unproven(store, plan) else None
+    asked = Asked(
+        began=began, reason=reason, who=who, forced=forced, dry_run=dry_run, as_json=as_json, first_step=first
+    )
     carry_out(plan, home, store, asked)
 
 

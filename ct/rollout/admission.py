@@ -1,4 +1,4 @@
-"""Whether a plan's version may answer requests at all: the gate's verdict, its proof, and the features that clients send."""
+"""Whether a plan's version may answer requests at all: the gate's verdict against what serves, its proof, and its features."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ CONTRACT = "features_that_differ"
 def admit(plan: Plan, store: ModelStore, *, force: bool = False, allow_incompatible: bool = False) -> bool:
     """See that what a plan lets answer may do so. A shadow answers nobody, so any version may be one.
 
-    A rollback may go to whatever has served before, and nothing is asked of it: it must work when nothing else does.
+    A rollback may go to whatever has served before, and nothing is asked of it: it must work when nothing else does. What
+    never served must have been judged against what serves now: a verdict against another version says nothing of this one.
 
     Args:
         plan: from ct.rollout.plan.
         store: the model's.
-        force: let a version serve that the gate did not approve, or whose proof failed.
+        force: let a version serve that the gate did not approve, or not against what serves now, or whose proof failed.
         allow_incompatible: let a version serve that takes features which the champion does not.
 
     Returns:
@@ -37,13 +38,15 @@ def admit(plan: Plan, store: ModelStore, *, force: bool = False, allow_incompati
     if plan.change in (Change.SHADOW, Change.END, Change.REVERT):
         return False
     version = plan.lets_answer
+    has_served = any(entry.version == version for entry in store.history())
     if plan.change is Change.ROLLBACK:
-        if any(entry.version == version for entry in store.history()):
+        if has_served:
             return False
-        force = False
+        raise _never_served(version, plan)
     allow_incompatible = allow_incompatible and plan.change is Change.ROLLOUT
     manifest = store.manifest(version)
     overrules = _overrules(manifest, plan, force=force)
+    overrules |= not has_served and _overrules_baseline(manifest, plan, force=force)
     overrules |= _overrules_proof(version, store, plan, force=force, allow_incompatible=allow_incompatible)
     if plan.change is Change.ROLLOUT and plan.before is not None and not allow_incompatible:
         _require_compatible(store.manifest(plan.before.version), manifest)
@@ -94,6 +97,29 @@ def _overrules(manifest: VersionManifest, plan: Plan, *, force: bool) -> bool:
     raise _refusal(manifest.version, plan, why, verdict=manifest.verdict.outcome.value)
 
 
+def _overrules_baseline(manifest: VersionManifest, plan: Plan, *, force: bool) -> bool:
+    """Other than at its gate, another version serves: after a rollback, or a rollout by hand, while this one was under way."""
+    judged_against = manifest.verdict.champion_version
+    if plan.before is None or judged_against == plan.before.version:
+        return False
+    if force:
+        return True
+    against = "when nothing served" if judged_against is None else f"against version {judged_against}"
+    why = f"was judged {against}, and not against version {plan.before.version}, which serves now"
+    retry = f"`ct trigger {plan.name} --force` trains and judges a candidate against it"
+    raise _refusal(manifest.version, plan, why, retry)
+
+
+def _never_served(version: int, plan: Plan) -> RolloutError:
+    serving = f" Version {plan.before.version} is still serving." if plan.before else ""
+    return RolloutError(
+        f'Version {version} of "{plan.name}" has never served, so there is no way back to it. Nothing was changed.{serving} '
+        f"`ct history {plan.name}` says what served; `ct rollout {plan.name} --version {version}` lets a version serve first.",
+        name=plan.name,
+        version=version,
+    )
+
+
 def _overrules_proof(version: int, store: ModelStore, plan: Plan, *, force: bool, allow_incompatible: bool) -> bool:
     """One that nobody has proven passes: a run proves it before its rollout, and so does `ct rollout`."""
     proof = store.proof(version)
@@ -106,11 +132,12 @@ def _overrules_proof(version: int, store: ModelStore, plan: Plan, *, force: bool
     raise _refusal(version, plan, f"failed its proof: {proof.reason}")
 
 
-def _refusal(version: int, plan: Plan, why: str, **facts: str) -> RolloutError:
+def _refusal(version: int, plan: Plan, why: str, retry: str | None = None, **facts: str) -> RolloutError:
     name = plan.name
     serving = f"Version {plan.before.version} is still serving" if plan.before else "Nothing serves yet"
     return RolloutError(
-        f'Version {version} of "{name}" {why}. Nothing was changed. {serving}. `ct why {name} {version}` shows every check; '
+        f'Version {version} of "{name}" {why}. Nothing was changed. {serving}. '
+        f"{retry or f'`ct why {name} {version}` shows every check'}; "
         f'`ct rollout {name} --version {version} --force --reason "..."` lets it serve all the same, and is marked for ever.',
         name=name,
         version=version,

@@ -10,7 +10,7 @@ from ct.rollout.history import BESIDE, served_stack
 from ct.rollout.steps import AwaitWorkers, Desire, Plan, PointChampion, Quarantine, Remember, canary_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Unpack
 
     from ct.contracts import Canary, HistoryEntry
@@ -29,8 +29,8 @@ class Facts(TypedDict):
     """The versions whose files are there."""
     keep: int
     """How many versions stay loaded, the serving one included; canary and shadow come on top."""
-    quarantined: Collection[int]
-    """The versions that must not serve."""
+    quarantined: Mapping[int, int]
+    """Each version that must not serve -> the one in quarantine that is why: itself, or one made from the same inputs."""
 
 
 def plan_rollout(name: str, version: int, *, reached: int = 0, **facts: Unpack[Facts]) -> Plan:
@@ -94,7 +94,7 @@ def plan_canary(name: str, canary: Canary, **facts: Unpack[Facts]) -> Plan:
     """
     champion = _champion(name, Change.CANARY, canary.version, facts)
     if canary.version in facts["quarantined"]:
-        raise _in_quarantine(name, canary.version, champion)
+        raise _in_quarantine(name, canary.version, champion, facts)
     if champion.canary == canary:
         raise RolloutError(
             f'The canary of "{name}" is as asked already: {canary_text(canary)}. Nothing was changed.',
@@ -188,7 +188,7 @@ def _plan_champion(
 ) -> Plan:
     desired = facts["desired"]
     if version in facts["quarantined"]:
-        raise _in_quarantine(name, version, desired)
+        raise _in_quarantine(name, version, desired, facts)
     if version not in facts["versions"]:
         raise _files_missing(name, f'let version {version} of "{name}" serve', version, desired)
     newest = max(desired.generation if desired else reached, *(entry.generation for entry in facts["history"][-1:]), 0)
@@ -268,11 +268,17 @@ def _serving_already(desired: DesiredState) -> RolloutError:
     )
 
 
-def _in_quarantine(name: str, version: int, desired: DesiredState | None) -> RolloutError:
+def _in_quarantine(name: str, version: int, desired: DesiredState | None, facts: Facts) -> RolloutError:
     serving = f"Version {desired.version} is still serving" if desired else "Nothing serves yet"
+    held = facts["quarantined"][version]
+    why = (
+        "is in quarantine"
+        if held == version
+        else f"was made from the very inputs of version {held}, which is in quarantine,"
+    )
     return RolloutError(
-        f'Version {version} of "{name}" is in quarantine and must not serve. Nothing was changed. {serving}. '
-        f'`ct quarantine {name}` says why; `ct quarantine {name} --lift {version} --reason "..."` lifts it.',
+        f'Version {version} of "{name}" {why} and must not serve. Nothing was changed. {serving}. '
+        f'`ct quarantine {name}` says why; `ct quarantine {name} --lift {held} --reason "..."` lifts it.',
         name=name,
         version=version,
         serving=desired.version if desired else None,

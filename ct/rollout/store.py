@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,6 +204,22 @@ class ModelStore:
         """
         return tuple(sorted({record.version for record in self.quarantine_records() if record.lifted is None}))
 
+    def barred(self) -> dict[int, int]:
+        """Each version that must not serve -> the one in quarantine that is why: itself, or one made from the same inputs.
+
+        Raises:
+            RolloutError: quarantine.json cannot be read.
+        """
+        held = [record for record in self.quarantine_records() if record.lifted is None]
+        barred = {record.version: record.version for record in held}
+        made_from = {record.fingerprint: record.version for record in held if record.fingerprint is not None}
+        for version in self.versions() if made_from else ():
+            with suppress(UnknownVersionError):  # what cannot be read does not load either
+                manifest = self.manifest(version)
+                if manifest.spans and manifest.fingerprint in made_from:
+                    barred.setdefault(version, made_from[manifest.fingerprint])
+        return barred
+
     def lift(self, version: int, lift: Lift) -> None:
         """End a version's quarantine. Only for the holder of the write lock; see ct.rollout.lift_quarantine."""
         self._quarantine.lift(version, lift)
@@ -245,7 +262,7 @@ class ModelStore:
             "history": self.history(),
             "versions": self.versions(),
             "keep": keep,
-            "quarantined": self.quarantined(),
+            "quarantined": self.barred(),
         }
 
     def reached(self) -> int:

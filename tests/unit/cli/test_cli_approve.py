@@ -14,13 +14,15 @@ import pytest
 from ct.airflow.api import AirflowApi
 from ct.cli.main import cli
 from ct.config import PipelineConfig
-from ct.contracts import Approval, DeployedSpec, TriggerKind
+from ct.contracts import Approval, DeployedSpec, DesiredState, NodeResult, Outcome, TriggerKind
 from ct.errors import CTError, OrchestratorError
 from ct.home import Home, write_atomically
+from ct.rollout import ModelStore
 from ct.triggers.claims import Ask
 from ct.triggers.ledger import Ledger
 from ct.triggers.records import Arrival, RunStatus
 from ct.verdict_page.record import Question, answer, ask
+from tests.verdicts import verdict_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,6 +165,28 @@ def test_a_reason_is_needed(ct: Callable[..., str], airflow: Airflow) -> None:
     with pytest.raises(click.BadParameter, match="say why"):
         ct("approve", "p", "--reason", "  ")
     assert airflow.taken == []
+
+
+def test_a_candidate_that_met_another_champion_is_not_approved(
+    home: Home, airflow: Airflow, ct: Callable[..., str]
+) -> None:
+    """A rollback came while it waited: its rollout would be refused after minutes of work. Rejecting it is as ever."""
+    begin(home, "p-1", "manual__1")
+    airflow.waiting = ["manual__1"]
+    verdict = verdict_with(outcome=Outcome.INCONCLUSIVE)
+    result = NodeResult(
+        node_id="Gate", ok=True, seconds=1, peak_rss_mb=1, facts={"verdict": verdict.model_dump(mode="json")}
+    )
+    write_atomically(home.runs / "p-1" / "Gate.result.json", result.model_dump_json())
+    store = ModelStore(home, "p")
+    store.desire(DesiredState(name="p", generation=9, version=5, previous=6, warm=(5,)))
+    with pytest.raises(CTError, match=r"judged against version 6, and version 5 serves now.*ct reject p --run p-1"):
+        ct("approve", "p", "--reason", "yes")
+    assert airflow.taken == []
+    ct("reject", "p", "--reason", "no")
+    store.desire(DesiredState(name="p", generation=10, version=6, previous=5, warm=(6,)))
+    ct("approve", "p", "--reason", "yes")
+    assert len(airflow.taken) == 2
 
 
 def test_when_nothing_waits_it_says_what_else_there_is(ct: Callable[..., str]) -> None:

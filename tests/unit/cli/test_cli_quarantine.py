@@ -44,7 +44,12 @@ def store(tmp_path: Path) -> ModelStore:
         outcome = Outcome.REFUSED if version == REFUSED else Outcome.APPROVED
         features = WIDER if version == INCOMPATIBLE else FEATURES
         manifest = manifest_of(
-            "trips", version, saved_model, features=features, created_at=NOW, outcome=outcome, seed=version
+            *("trips", version, saved_model),
+            features=features,
+            created_at=NOW,
+            outcome=outcome,
+            seed=version,
+            judged_against=3,
         )
         store.stage(saved_model, manifest, {})
         write_proof(store, version)

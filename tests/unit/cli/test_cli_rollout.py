@@ -49,7 +49,8 @@ def store(tmp_path: Path) -> ModelStore:
     saved_model = tmp_path / "model"
     saved_model.mkdir()
     for version in (1, 2, 3, 4):
-        manifest = manifest_of("trips", version, saved_model, features=FEATURES, created_at=NOW)
+        against = version - 1 or None
+        manifest = manifest_of("trips", version, saved_model, features=FEATURES, created_at=NOW, judged_against=against)
         store.stage(saved_model, manifest, {})
         write_proof(store, version)
     for version in (1, 2):
@@ -148,11 +149,13 @@ def test_what_nobody_has_proven_is_proven_first(
     monkeypatch.setattr("ct.proving.prove", prove)
     for version in (1, 3):
         (store.version_path(version) / "proof.json").unlink()
-    ct("rollout", "trips", "--version", "3", "--dry-run", *share)
+    planned = ct("rollout", "trips", "--version", "3", "--dry-run", *share)
+    assert "  1. prove version 3: start the service on its files, beside what serves\n  2. let version" in planned
     ct("rollout", "trips", "--version", "3", "--shadow")
     assert proven == []
     ct("rollout", "trips", "--version", "3", *share)
     ct("rollout", "trips", "--version", "1")
+    ct("rollout", "trips", "--version", "2")
     ct("rollout", "trips", "--version", "3")
     assert proven == [3]
 
@@ -201,11 +204,11 @@ def test_features_that_clients_do_not_send_are_overruled_in_the_proof_too(
         ct("rollout", "trips", "--version", "4", "--allow-incompatible")
 
 
-def test_a_rollback_to_what_never_served_asks_for_its_proof(store: ModelStore, ct: Callable[..., str]) -> None:
-    """It is no way around it; what has served before is gone back to whatever its proof says."""
+def test_a_rollback_to_what_never_served_is_a_rollout(store: ModelStore, ct: Callable[..., str]) -> None:
+    """It is no way around verdict and proof; what has served before is gone back to whatever its proof says."""
     for version in (1, 3):
         write_proof(store, version, passed=False)
-    with pytest.raises(RolloutError, match="failed its proof"):
+    with pytest.raises(RolloutError, match=r"Version 3 .* has never served.*`ct rollout trips --version 3`"):
         ct("rollback", "trips", "--to", "3")
     ct("rollback", "trips", "--to", "1")
     assert state(store)[0] == 1

@@ -45,13 +45,19 @@ def stage(
     version: int,
     features: tuple[Feature, ...] = FEATURES,
     outcome: Outcome = Outcome.APPROVED,
+    judged_against: int | None = 2,
 ) -> None:
     """Put a version's files into the store; its number is its seed, so each has a fingerprint of its own."""
     saved_model = folder / f"model{version}"
     saved_model.mkdir(exist_ok=True)
     (saved_model / "saved_model.pb").write_text(str(version))
     manifest = manifest_of(
-        "flights", version, saved_model, features=features, created_at=NOW, outcome=outcome, seed=version
+        *("flights", version, saved_model),
+        features=features,
+        created_at=NOW,
+        outcome=outcome,
+        seed=version,
+        judged_against=judged_against,
     )
     store.stage(saved_model, manifest, {"instances": [], "predictions": []})
 

@@ -83,12 +83,35 @@ def test_a_shadow_of_a_refused_version_needs_no_force(judged: ModelStore) -> Non
 
 
 def test_a_rollback_is_no_way_around_the_gate(judged: ModelStore) -> None:
-    """To what never served it needs the gate's yes; to what has served, by force too, it asks nothing."""
-    with pytest.raises(RolloutError, match="was not approved by the gate"):
-        admit(plan_rollback("flights", REFUSED, **judged.facts(3)), judged)
+    """There is none to what never served, approved or not; of what has served, by force too, it asks nothing."""
+    for version in (REFUSED, 10):
+        with pytest.raises(
+            RolloutError, match=r"has never served, so there is no way back.*Version 2 is still serving"
+        ):
+            admit(plan_rollback("flights", version, **judged.facts(3)), judged)
     carry_out(rollout_of(judged, REFUSED), judged, forced=True)
     roll_out(judged, 10)
     assert not admit(plan_rollback("flights", REFUSED, **judged.facts(3)), judged)
+
+
+def test_what_was_judged_against_another_version_needs_force(judged: ModelStore) -> None:
+    """A rollback came while it waited, in a run or for a person: it has never met what serves now."""
+    roll_back(judged)
+    for plan in (rollout_of(judged, 10), canary_of(judged, 10)):
+        message = (
+            r"was judged against version 2, and not against version 1.*`ct trigger flights --force`.*--force --reason"
+        )
+        with pytest.raises(RolloutError, match=message):
+            admit(plan, judged)
+        assert admit(plan, judged, force=True)
+    assert not admit(rollout_of(judged, 2), judged), "it has served: the way forward again"
+
+
+def test_what_never_met_a_champion_needs_force_beside_one(judged: ModelStore, tmp_path: Path) -> None:
+    """Its gate had nothing to compare it with."""
+    stage(judged, tmp_path, OTHER, judged_against=None)
+    with pytest.raises(RolloutError, match="was judged when nothing served, and not against version 2"):
+        admit(rollout_of(judged, OTHER), judged)
 
 
 def test_a_rollback_reads_no_manifest(judged: ModelStore) -> None:

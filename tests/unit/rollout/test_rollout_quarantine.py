@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from rollout_parts import NOW, Registry, answering, carry_out, roll_back, roll_out, stage, worker
 
-from ct.contracts import Canary, Change, CheckOutcome
+from ct.contracts import Canary, Change, CheckOutcome, Span
 from ct.errors import RolloutError, UnknownVersionError
+from ct.home import write_atomically
 from ct.rollout import (
     ModelStore,
     RefusedError,
@@ -73,6 +74,28 @@ def test_what_is_in_quarantine_serves_in_no_way(rolled_back: ModelStore) -> None
         with pytest.raises(RolloutError, match=message):
             plan()
     assert (rolled_back.desired(), rolled_back.history()) == before
+
+
+def test_a_version_made_from_the_same_inputs_is_held_with_it(store: ModelStore) -> None:
+    """It was trained before the rollback, and waits for a person or for its rollout; a lift frees both."""
+    span = Span(pipeline="flights", name="a", revision=1, sha256="a", uri="/a", format="csv", size_bytes=1, seen_at=NOW)
+    for version, seed in ((3, 3), (10, 3), (2, 2)):
+        manifest = store.manifest(version).model_copy(update={"spans": (span,), "seed": seed})
+        write_atomically(store.version_path(version) / "manifest.json", manifest.model_dump_json())
+    for version in (1, 2, 10, 3):
+        roll_out(store, version)
+    roll_back(store, to=2, quarantine=True)
+    (store.version_path(1) / "manifest.json").write_text("{")
+    assert (store.quarantined(), store.barred()) == ((3,), {3: 3, 10: 3})
+    message = r"Version 10 .* was made from the very inputs of version 3, which is in quarantine, .*--lift 3"
+    for plan in (
+        lambda: plan_rollout("flights", 10, **store.facts(3)),
+        lambda: plan_rollback("flights", 10, **store.facts(3)),
+    ):
+        with pytest.raises(RolloutError, match=message):
+            plan()
+    lift(store, 3)
+    assert plan_rollout("flights", 10, **store.facts(3)).after.version == 10
 
 
 def test_a_shadow_of_it_may_be_looked_at(rolled_back: ModelStore) -> None:
