@@ -83,6 +83,8 @@ def _is_shared(by_name: dict[str, Signal]) -> bool:
     new, previous = by_name.get(DRIFT_NEW), by_name.get(DRIFT_PREVIOUS)
     if new is None or previous is None or new.worse_by is None or previous.worse_by is None:
         return False
+    if min(new.rows, previous.rows) < new.enough:
+        return False  # a handful of labels proves nothing either way
     return new.worse_by > new.tolerance and previous.worse_by >= SHARED * new.worse_by
 
 
@@ -102,7 +104,10 @@ def _world_changed(drifts: list[Signal], watch: Watch, config: MonitorConfig) ->
     which = f"version {watch.new}" if watch.previous is None else f"versions {watch.new} and {watch.previous} both"
     found = f"the world has changed, {which} fell behind the gate: {'; '.join(map(told, drifts))}"
     if config.retrain_on_drift:
-        return Decision(action=Action.RETRAIN, reason=found)
+        asked = (
+            "a run is asked for, which trains on what has landed since the last one and is skipped where nothing has"
+        )
+        return Decision(action=Action.RETRAIN, reason=f"{found}; {asked}")
     return Decision(action=Action.ALERT, reason=f"{found}; retrain_on_drift is off, so no run was asked for")
 
 

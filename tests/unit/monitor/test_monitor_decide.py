@@ -86,6 +86,12 @@ def test_a_rollback_waits_while_the_previous_one_seems_to_have_lost_too() -> Non
     assert "both versions are worse than at the gate" in decision.reason
 
 
+def test_a_handful_of_labels_holds_up_no_rollback() -> None:
+    """A shift that is sure is not excused by six labelled rows on which both happened to be wrong."""
+    few = [signal(DRIFT_NEW, 0.25, sure=0.3, rows=6), signal(DRIFT_PREVIOUS, 0.2, sure=0.3, rows=6)]
+    assert decide([signal("shift", 0.3), *few], WATCH, CONFIG).action is Action.ROLLBACK
+
+
 def test_failures_roll_back_whatever_the_world_does() -> None:
     """No change of the world makes a version answer with errors."""
     found = [signal("errors", 0.2), signal(DRIFT_NEW, 0.25), signal(DRIFT_PREVIOUS, 0.25)]
