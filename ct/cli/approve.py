@@ -82,8 +82,8 @@ def _require_same_baseline(home: Home, pipeline: str, run_id: str) -> None:
         return
     against = "nothing" if verdict.champion_version is None else f"version {verdict.champion_version}"
     raise CTError(
-        f"The candidate of run {run_id} was judged against {against}, and version {desired.version} serves now, so it would not "
-        f"be rolled out. Nothing was answered. `ct reject {pipeline} --run {run_id} --reason ...` ends the run; "
+        f"The candidate of run {run_id} was judged against {against}, and version {desired.version} serves now, so it would "
+        f"not be rolled out. Nothing was answered. `ct reject {pipeline} --run {run_id} --reason ...` ends the run; "
         f"`ct trigger {pipeline} --force` then judges a candidate against version {desired.version}.",
         pipeline=pipeline,
         run_id=run_id,

@@ -46,6 +46,8 @@ def decide(
     - Failures and slow answers that only the new version has: roll back; end it where it is a canary.
     - Its quality, or its predictions, are worse than the previous version's on the same rows: roll back; unless the previous
       one has lost half as much against its own verdict, for then going back helps little and the world is to blame.
+    - Failures or slow answers of a version that was gone back to, which it did not have before: the change was not to blame, or
+      not alone; alert.
     - Both have fallen behind what the gate measured: the world has changed; alert and retrain, and no rollback. The watch of
       what serves says so, a canary's does not.
     - Else go on.
@@ -60,6 +62,12 @@ def decide(
     blamed = [signal for signal in signals if _blames_the_new(signal, by_name)]
     if blamed and watch.previous is not None:
         return _withdraw(blamed, watch, config, withdrawn)
+    if blamed:
+        found = f"version {watch.new} is worse than when it served before: {'; '.join(map(told, blamed))}"
+        free = (
+            "look at the machine and at what serving needs; `ct quarantine` shows and lifts what was withdrawn for it"
+        )
+        return Decision(action=Action.ALERT, reason=f"{found}; so no version is to blame, or not alone: {free}")
     drifts = [by_name[name] for name in (DRIFT_NEW, DRIFT_PREVIOUS) if name in by_name]
     alone = watch.previous is None
     is_lost = bool(drifts) and all(drift.is_worse for drift in drifts) and (alone or _is_shared(by_name))

@@ -99,11 +99,12 @@ class ModelMonitor:
             watched = watched.model_copy(update={"labelled": len(compared.labels)})
         if watched != self.records.watched():
             self.records.keep(watched)
-        counts, previous_counts = _counts(watched)
+        counts, previous_counts, own_past = _counts(watched)
         signals = signals_of(
             config,
             counts=counts,
             previous_counts=previous_counts,
+            own_past=own_past,
             compared=compared,
             verdict=self._verdict(watch.new, problems),
             previous_verdict=self._verdict(watch.previous, problems),
@@ -222,12 +223,13 @@ def records_of(home: Home, model: str, variant: Variant = "champion") -> Records
     return Records(folder if variant == "champion" else folder / variant)
 
 
-def _counts(watched: Watched) -> tuple[Counts, Counts | None]:
-    """What was counted of the new version in this watch, and of the one it is compared with."""
+def _counts(watched: Watched) -> tuple[Counts, Counts | None, Counts | None]:
+    """What was counted of the new version in this watch, of the one it is compared with, and of itself before."""
     watch, counters, canaries = watched.watch, watched.counters, watched.canaries
     if watch.previous is None:
-        return counters.of(watch.new) - watch.new_before, None
+        own_past = watch.new_before if watch.new_before.requests else None
+        return counters.of(watch.new) - watch.new_before, None, own_past
     if watch.canary is not None:
         # The champion answers beside the canary: what counts is the same time.
-        return canaries.of(watch.new) - watch.new_before, counters.of(watch.previous) - watch.previous_before
-    return counters.of(watch.new) - watch.new_before, watch.previous_before
+        return canaries.of(watch.new) - watch.new_before, counters.of(watch.previous) - watch.previous_before, None
+    return counters.of(watch.new) - watch.new_before, watch.previous_before, None

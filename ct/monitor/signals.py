@@ -69,6 +69,7 @@ def signals_of(
     compared: Compared,
     verdict: Verdict | None,
     previous_verdict: Verdict | None,
+    own_past: Counts | None = None,
     beside: bool = False,
 ) -> tuple[Signal, ...]:
     """Every signal of a watch.
@@ -80,6 +81,7 @@ def signals_of(
         compared: rows with predictions and labels.
         verdict: the gate's, of the new version; None when it is not known.
         previous_verdict: likewise.
+        own_past: of the new version when it served before; of one that was gone back to.
         beside: whether the previous version goes on answering, beside a canary.
     """
     alpha = config.alpha / len(config.signals) if config.signals else config.alpha
@@ -93,6 +95,17 @@ def signals_of(
             "quality": lambda: quality(compared, limits.quality, alpha),
         }
         found = [makers[name]() for name in config.signals]
+    elif own_past is not None:
+        against = "what it was when it served before"
+        own = {
+            "errors": errors(counts, own_past, config.tolerance.errors, alpha),
+            "latency": latency(counts, own_past, config.tolerance.latency, alpha),
+        }
+        found = [
+            signal.model_copy(update={"note": f"{signal.note}, against {against}"})
+            for name, signal in own.items()
+            if name in config.signals
+        ]
     drifts = [(DRIFT_NEW, verdict, compared.labelled_new)]
     if previous_counts is not None and compared.labelled_previous is not None:
         drifts.append((DRIFT_PREVIOUS, previous_verdict, compared.labelled_previous))

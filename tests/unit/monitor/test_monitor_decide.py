@@ -110,8 +110,8 @@ def test_a_version_that_serves_alone_is_retrained_when_it_falls_behind() -> None
 
 
 def test_a_first_version_is_never_rolled_back() -> None:
-    """Past the first there is nothing."""
-    assert decide([signal("errors", 0.9)], ALONE, CONFIG).action is Action.KEEP
+    """Past the first there is nothing; of one that was gone back to people are told."""
+    assert decide([signal("errors", 0.9)], ALONE, CONFIG).action is Action.ALERT
 
 
 def test_a_version_is_not_rolled_back_twice() -> None:

@@ -159,13 +159,30 @@ def test_a_change_by_hand_begins_the_watch_anew(watching: Watching) -> None:
 
 
 def test_what_was_gone_back_to_is_not_compared_with_what_was_left(watching: Watching) -> None:
-    """After `ct rollback` by hand there is no new version to doubt."""
+    """After `ct rollback` by hand there is no new version to doubt; it does as well as it did."""
     plan = plan_rollback("flights", 1, **watching.store.facts(KEEP))
     apply(plan, watching.store, NoRegistry(), actor="ada", reason="slow", clock=lambda: watching.now)
-    watching.serving.counts[1] = (9000, 5000, 0)
+    watching.serving.counts[1] = (9000, 8, 40)
     status = watching.look()
     assert (status.watch.new, status.watch.previous) == (1, None)  # type: ignore[union-attr]
     assert status.decision.action is Action.KEEP
+
+
+def test_a_rollback_that_does_not_help_is_told(watching: Watching) -> None:
+    """The machine is slow for every version: whoever was rolled back from may be innocent. Nothing else is rolled back."""
+    watching.serving.counts[2] = (600, 2, 400)
+    assert watching.look().decision.action is Action.ROLLBACK
+    watching.look()
+    watching.serving.counts[1] = (2600, 4, 410)
+    decision = watching.look().decision
+    assert decision.action is Action.ALERT
+    assert "version 1 is worse than when it served before: latency 0.6667 against 0.005" in decision.reason
+    watching.look()
+    assert watching.store.history()[-1].version == 1
+    assert [message.splitlines()[0] for message in watching.sent] == [
+        "flights: rolled back from version 2 to 1",
+        "flights: version 1 needs somebody's attention",
+    ]
 
 
 def test_a_watch_ends_and_the_version_is_followed_against_its_verdict(watching: Watching, home: Home) -> None:
