@@ -11,8 +11,10 @@ from ct.config_block import Block
 BUILT_IN = ("auc", "binary_accuracy", "log_loss", "brier", "calibration")
 """Metrics with an interval of their own; any other name must stand in `evaluate.metrics` and is TFMA's. log_loss and brier are
 better when lower, calibration (mean predicted probability over the share of positive rows) when nearer to 1."""
-DECIDING = ("auc", "binary_accuracy", "log_loss", "brier")
-"""Those that may be the gate's own `metric`: calibration alone would let a model pass that tells no two rows apart."""
+SHARES = ("auc", "binary_accuracy", "brier")
+DECIDING = (*SHARES, "log_loss")
+"""Those that may be the gate's own `metric`; SHARES lie between 0 and 1. Calibration alone would let a model pass that tells no
+two rows apart."""
 
 
 class CheckConfig(Block):
@@ -137,3 +139,16 @@ class GateConfig(Block):
     fairness: tuple[FairnessConfig, ...] = ()
     guards: GuardsConfig = Field(default_factory=GuardsConfig)
     approval: ApprovalConfig = Field(default_factory=ApprovalConfig)
+
+    @model_validator(mode="after")
+    def _can_decide(self) -> GateConfig:
+        """A bound that every model keeps, or none, is no gate, and hardly what anybody meant."""
+        if self.metric in SHARES and not 0 < self.threshold < 1:
+            raise ValueError(f"threshold {self.threshold:g} decides nothing: {self.metric} lies between 0 and 1")
+        if self.metric in SHARES and not self.relative and not -1 < self.min_improvement < 1:
+            raise ValueError(
+                f"min_improvement {self.min_improvement:g} decides nothing: {self.metric} lies between 0 and 1"
+            )
+        if self.metric == "log_loss" and self.threshold <= 0:
+            raise ValueError(f"threshold {self.threshold:g} refuses everything: log_loss is above 0")
+        return self

@@ -67,6 +67,10 @@ def test_the_least_pipeline_is_valid() -> None:
         ({"gate": {"threshold": 0.6, "checks": [{"metric": "auc"}]}}, "gate.checks.0: checks nothing"),
         ({"gate": {"threshold": 0.6, "inconclusive": "hope"}}, "gate.inconclusive: "),
         ({"gate": {"threshold": float("nan")}}, "gate.threshold: "),
+        ({"gate": {"threshold": 0}}, "gate: threshold 0 decides nothing: auc lies between 0 and 1"),
+        ({"gate": {"threshold": 1.0, "metric": "brier"}}, "gate: threshold 1 decides nothing: brier lies"),
+        ({"gate": {"threshold": -1.0, "metric": "log_loss"}}, "gate: threshold -1 refuses everything"),
+        ({"gate": {"threshold": 0.6, "min_improvement": -1}}, "gate: min_improvement -1 decides nothing"),
         (
             {"gate": {"threshold": 0.6, "checks": [{"metric": "calibration", "at_least": 1.1, "at_most": 0.9}]}},
             "gate.checks.0: no value is at least 1.1 and at most 0.9",

@@ -239,7 +239,7 @@ def test_on_rows_of_one_class_nobody_wins(metric: str, positives: int) -> None:
     """A span whose labels have not come has no positive row, and whoever predicts none at all is right in each."""
     labels = np.arange(1000) < positives
     rows = Scores(labels, np.full(1000, 0.001), np.full(1000, 0.3))
-    threshold = 0.5 if metric == "binary_accuracy" else 5.0
+    threshold = {"binary_accuracy": 0.5, "brier": 0.99, "log_loss": 5.0}[metric]
     verdict = decide(config(metric=metric, threshold=threshold, min_improvement=-0.1), rows)
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "ten rows of each class" in verdict.reason
