@@ -78,6 +78,10 @@ class UnscorableError(CTError):
     """A model gives no predictions for the rows that it is to be judged on."""
 
 
+class NothingToProveError(CTError):
+    """No row can be sent to a model, so nothing can show that it serves what it predicted offline."""
+
+
 class UnknownVersionError(CTError):
     """A model version was asked for that is not in the model store."""
 

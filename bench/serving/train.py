@@ -28,7 +28,9 @@ from ct.contracts import NodeJob, NodeResult, Verdict, VersionManifest
 from ct.errors import NodeFailedError
 from ct.rollout import tree_sha256
 from ct.training import launch, preload
-from ct.training.register import EXAMPLE_ROWS, predict_examples, read_rows, signature_features
+from ct.training.evaluation import eval_split
+from ct.training.register import EXAMPLE_ROWS
+from ct.training.rows import predict_examples, sample_rows, signature_features
 from ct.training.run import load_run
 
 if TYPE_CHECKING:
@@ -97,10 +99,11 @@ def _write_versions(run: Run) -> int:
     examples = standard_artifacts.Examples()
     examples.uri = str(_output(run, "ExampleGen", "examples"))
     examples.split_names = json.dumps(["train", "eval"])
-    rows = read_rows(examples, run.config.label).head(EXAMPLE_ROWS)
     for version, node_id in VERSIONS.items():
         saved_model = _output(run, node_id, "model") / "Format-Serving"
         folder = result_path.parent / "versions" / str(version)
+        features = signature_features(saved_model)
+        rows = sample_rows(eval_split(examples), features, run.config.label, run.request.seed).head(EXAMPLE_ROWS)
         shutil.copytree(saved_model, folder / "saved_model")
         (folder / "examples.json").write_text(json.dumps(predict_examples(saved_model, rows)), encoding="utf-8")
         manifest = VersionManifest(
@@ -109,7 +112,7 @@ def _write_versions(run: Run) -> int:
             created_at=datetime.now(timezone.utc),
             run_id=run.request.run_id,
             mlflow_run_id=None,
-            features=signature_features(saved_model),
+            features=features,
             label=run.config.label,
             spans=run.request.spans,
             refit=node_id == "Refit",

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
@@ -21,8 +20,10 @@ from ct.registry import MlflowRegistry
 from ct.rollout import ModelStore
 from ct.settings import PREFIX, Settings
 from ct.training.artifacts import Proof, Registration
+from ct.training.evaluation import eval_split
 from ct.training.facts import report
-from ct.training.register import VERDICT_PAGE, Rows, predict_examples, read_rows
+from ct.training.register import VERDICT_PAGE
+from ct.training.rows import predict_examples, sample_rows
 from ct.training.run import Run, load_run
 from ct.verdict_page import render_version
 from ct.worker.environment import training_environment
@@ -52,7 +53,8 @@ def Prove(  # noqa: N802  TFX names components like classes
     saved_model = ModelStore(run.home, manifest.name).version_path(manifest.version) / "saved_model"
 
     def rows() -> dict[str, Any]:
-        return predict_examples(saved_model, sendable(read_rows(examples, run.config.label)))
+        sample = sample_rows(eval_split(examples), manifest.features, manifest.label, run.request.seed)
+        return predict_examples(saved_model, sample)
 
     made = _made(run, manifest, rows)
     folder = run.home.request_path(run.request.run_id).parent
@@ -68,14 +70,6 @@ def Prove(  # noqa: N802  TFX names components like classes
         champion=made.champion_version,
         **made.measured,
     )
-
-
-def sendable(rows: Rows) -> Rows:
-    """The rows that a JSON request can carry: those without a missing value, NaN or infinity."""
-    whole = np.ones(len(rows.labels), bool)
-    for values in rows.features.values():
-        whole &= np.isfinite(values) if values.dtype.kind == "f" else np.array([value is not None for value in values])
-    return Rows({name: values[whole] for name, values in rows.features.items()}, rows.labels[whole])
 
 
 def _made(run: Run, manifest: VersionManifest, rows: Callable[[], dict[str, Any]]) -> contracts.Proof:

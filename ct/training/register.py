@@ -3,54 +3,37 @@
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types import artifact_utils, standard_artifacts
+from tfx.types import standard_artifacts
 
 from ct import contracts
 from ct.contracts import Approval, Feature, Outcome, RefitAgreement, VersionManifest
-from ct.errors import NodeFailedError, RolloutError
+from ct.errors import NodeFailedError, NothingToProveError, RolloutError
 from ct.home import write_atomically
 from ct.registry import MlflowRegistry, RegisteredVersion
 from ct.rollout import ModelStore, tree_sha256
 from ct.settings import Settings
 from ct.training import record
 from ct.training.artifacts import Registration, Verdict, saved_model_path
+from ct.training.evaluation import eval_split
 from ct.training.facts import report
 from ct.training.findings import Validation
+from ct.training.rows import Rows, predict, predict_examples, sample_rows, signature_features
 from ct.training.run import Run, load_run
-from ct.training.scores import read_examples
 from ct.verdict_page import render_version
 from ct.verdict_page.record import approval_of
 
 MODEL_ARTIFACT = "model"
 EXAMPLE_ROWS = 32
 """Rows whose offline predictions serving must reproduce before it serves the version."""
-AGREEMENT_ROWS = 4096
-"""Rows on which a refit is compared with its twin, the first of the split."""
 VERDICT_PAGE = "verdict.html"
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Raw rows of the split that the candidate was judged on."""
-
-    features: Mapping[str, np.ndarray]
-    """Feature -> array of shape (rows,)."""
-    labels: np.ndarray
-    """float32, (rows,)."""
-
-    def head(self, count: int) -> "Rows":
-        """The first rows."""
-        return Rows({name: values[:count] for name, values in self.features.items()}, self.labels[:count])
 
 
 @component
@@ -74,6 +57,7 @@ def Register(  # noqa: N802  TFX names components like classes
 
     Raises:
         RegistryError: MLflow refused or did not answer; nothing was rolled out.
+        NothingToProveError: no row has a value for each feature that the model serves.
         NodeFailedError: the refitted model does not agree with the candidate that was judged.
         RolloutError: an earlier attempt of this run made another model of this version, and serving has that loaded.
     """
@@ -84,7 +68,6 @@ def Register(  # noqa: N802  TFX names components like classes
     registry = MlflowRegistry(Settings.load(run.home).mlflow_base_url)
     mlflow_run_id = run.request.mlflow_run_id or registry.begin_run(run.request, run.spec)
     saved_model = saved_model_path(refit or model)
-    rows = read_rows(examples, run.config.label)
     values = record.values(run, decision, evaluation.uri, refit=refit is not None)
     values["tags"] |= {"ct.data_warnings": warnings_of(anomalies.uri)}
     registry.log(mlflow_run_id, **values)
@@ -92,16 +75,18 @@ def Register(  # noqa: N802  TFX names components like classes
         sources = record.Sources(statistics.uri, anomalies.uri, schema.uri, evaluation.uri)
         record.write_files(run, decision, sources, Path(folder))
         registry.log_files(mlflow_run_id, Path(folder))
+    features = signature_features(saved_model)
+    rows = rows_to_prove_with(eval_split(examples), features, run)
     agreement = None
     if refit is not None:
         agreement = agreement_of(saved_model_path(model), saved_model, rows, run.config.gate.refit_band)
         require_agreement(agreement)
     proof = predict_examples(saved_model, rows.head(EXAMPLE_ROWS))
     with tempfile.TemporaryDirectory() as folder:
-        record.write_mlflow_model(Path(folder), saved_model, signature_features(saved_model), proof, mlflow_run_id)
+        record.write_mlflow_model(Path(folder), saved_model, features, proof, mlflow_run_id)
         registry.log_files(mlflow_run_id, Path(folder), MODEL_ARTIFACT)
     version = registry.register(run.request.pipeline, mlflow_run_id, MODEL_ARTIFACT, description=decision.reason)
-    made = _manifest(run, decision, version, saved_model, approval, agreement)
+    made = _manifest(run, decision, version, saved_model, features, approval, agreement)
     manifest = stage_version(ModelStore(run.home, made.name), made, saved_model, proof)
     registry.tag_version(manifest.name, manifest.version, tags_of(manifest))
     _log_verdict_page(registry, manifest)
@@ -122,48 +107,25 @@ def warnings_of(anomalies_uri: str) -> str:
     return "; ".join(finding.line for finding in warnings)
 
 
-def read_rows(examples: standard_artifacts.Examples, label: str) -> Rows:
-    """The rows of the `eval` split, at most AGREEMENT_ROWS, as the arrays that the signature takes."""
-    columns: dict[str, list[Any]] = {}
-    for serialized in read_examples(Path(artifact_utils.get_split_uri([examples], "eval")), AGREEMENT_ROWS):
-        for name, feature in tf.train.Example.FromString(serialized).features.feature.items():
-            kind = feature.WhichOneof("kind")
-            columns.setdefault(name, []).append(getattr(feature, kind).value[0] if kind else None)
-    kinds = {bytes: object, int: np.int64, float: np.float32}
-    arrays = {name: np.array(values, dtype=kinds[type(values[0])]) for name, values in columns.items()}
-    return Rows({name: array for name, array in arrays.items() if name != label}, arrays[label].astype(np.float32))
+def rows_to_prove_with(split: Path, features: tuple[Feature, ...], run: Run) -> Rows:
+    """The sample of the judged rows that the version's record and its proof rest on.
 
-
-def predict(saved_model: Path, features: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Probabilities of a SavedModel's `serving_default`, float32 (rows,)."""
-    loaded = tf.saved_model.load(str(saved_model))
-    signature = loaded.signatures["serving_default"]
-    wanted = signature.structured_input_signature[1]
-    answer: np.ndarray = signature(**{name: tf.constant(features[name], spec.dtype) for name, spec in wanted.items()})[
-        "probability"
-    ].numpy()
-    return answer
-
-
-def signature_features(saved_model: Path) -> tuple[Feature, ...]:
-    """The raw features that `serving_default` takes."""
-    signature = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
-    return tuple(
-        Feature(name=name, dtype=spec.dtype.name)
-        for name, spec in sorted(signature.structured_input_signature[1].items())
-    )
-
-
-def predict_examples(saved_model: Path, rows: Rows) -> dict[str, Any]:
-    """Rows as JSON values with what the model says of them: `{"instances": [...], "predictions": [...]}`."""
-    names = [feature.name for feature in signature_features(saved_model)]
-    columns = {name: [_plain(value) for value in rows.features[name]] for name in names}
-    instances = [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return {"instances": instances, "predictions": [float(value) for value in predict(saved_model, rows.features)]}
-
-
-def _plain(value: Any) -> Any:
-    return value.decode("utf-8") if isinstance(value, bytes) else value.item()
+    Raises:
+        NothingToProveError: no row has a value for each feature.
+    """
+    rows = sample_rows(split, features, run.config.label, run.request.seed)
+    if len(rows) == 0:
+        request, needed = run.request, ", ".join(feature.name for feature in features)
+        spans = "+".join(span.name for span in request.judged)
+        raise NothingToProveError(
+            f"No row of {spans} has a label and a finite value for each feature that the model serves ({needed}), and without "
+            f"such a row serving cannot prove the model's predictions. No version was registered; what served before serves "
+            f"on. `ct data {request.pipeline} {request.judged[-1].name}` shows what is missing: fill it where the data is "
+            f"made, or take the feature out of the model, and deploy.",
+            name=request.pipeline,
+            features=[feature.name for feature in features],
+        )
+    return rows
 
 
 def agreement_of(candidate: Path, refit: Path, rows: Rows, band: float) -> RefitAgreement:
@@ -283,6 +245,7 @@ def _manifest(
     decision: contracts.Verdict,
     version: RegisteredVersion,
     saved_model: Path,
+    features: tuple[Feature, ...],
     approval: Approval | None,
     agreement: RefitAgreement | None,
 ) -> VersionManifest:
@@ -292,7 +255,7 @@ def _manifest(
         created_at=datetime.now(timezone.utc),
         run_id=run.request.run_id,
         mlflow_run_id=version.mlflow_run_id,
-        features=signature_features(saved_model),
+        features=features,
         label=run.config.label,
         spans=run.request.spans,
         refit=agreement is not None,

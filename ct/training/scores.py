@@ -24,7 +24,7 @@ from ct.errors import NodeFailedError, UnscorableError
 from ct.gate import Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 SCORES = "scores.parquet"
@@ -43,6 +43,13 @@ def read_examples(split: Path, rows: int = -1) -> list[bytes]:
     """Serialized tf.Examples of a split, in the order of its files; the first `rows` of them, by default all."""
     paths = [str(path) for path in sorted(split.iterdir())]
     return list(tf.data.TFRecordDataset(paths, compression_type="GZIP").take(rows).as_numpy_iterator())
+
+
+def batches_of_examples(split: Path, rows: int) -> Iterator[list[bytes]]:
+    """The same as a stream, so many at a time."""
+    paths = [str(path) for path in sorted(split.iterdir())]
+    batches = tf.data.TFRecordDataset(paths, compression_type="GZIP").batch(rows)
+    yield from (batch.tolist() for batch in batches.as_numpy_iterator())
 
 
 def probabilities(saved_model: Path, examples: Sequence[bytes]) -> np.ndarray:
@@ -95,7 +102,7 @@ def score(
     columns = ExamplesToRecordBatchDecoder().DecodeBatch(list(examples))
     names = columns.schema.names
     absent = pa.nulls(columns.num_rows, pa.string())
-    labels = _first(columns.column(names.index(label)))
+    labels = first_values(columns.column(names.index(label)))
     if labels.null_count:
         raise NodeFailedError(
             f'{labels.null_count} rows to judge on have no "{label}". Nothing was judged; make the label required in '
@@ -140,7 +147,7 @@ def read_scores(path: Path) -> Scores:
     )
 
 
-def _first(column: pa.Array) -> pa.Array:
+def first_values(column: pa.Array) -> pa.Array:
     """A feature's one value a row, null where there is none."""
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         return column
@@ -150,7 +157,7 @@ def _first(column: pa.Array) -> pa.Array:
 
 def _texts(column: pa.Array) -> np.ndarray:
     """Values as TFMA writes them in a slice's name, object (rows,)."""
-    values = _first(column).to_pylist()
+    values = first_values(column).to_pylist()
     return np.array(
         [value.decode("utf-8") if isinstance(value, bytes) else _text(value) for value in values], dtype=object
     )

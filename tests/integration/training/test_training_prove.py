@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 from tiny_run import NOW, Run, in_fork
@@ -19,7 +18,9 @@ from ct.contracts import Check, CheckOutcome, DesiredState, Proof, VersionManife
 from ct.errors import CTError
 from ct.rollout import ModelStore, tree_sha256
 from ct.training import artifacts, prove, register
+from ct.training.evaluation import eval_split
 from ct.training.facts import collected
+from ct.training.rows import predict_examples, sample_rows, signature_features
 from tests.manifests import manifest_of
 
 if TYPE_CHECKING:
@@ -45,14 +46,15 @@ def proven(first_run: Run) -> Iterator[Run]:
 
 def stage(run: Run, saved_model: Path, version: int) -> None:
     """Put a version into the model store as Register does, with examples predicted by this plane's TensorFlow."""
-    rows = register.read_rows(examples_of(run), "late").head(register.EXAMPLE_ROWS)
+    features = signature_features(saved_model)
+    rows = sample_rows(eval_split(examples_of(run)), features, "late", run.request.seed).head(register.EXAMPLE_ROWS)
     manifest = VersionManifest(
         name="tiny",
         version=version,
         created_at=NOW,
         run_id=run.request.run_id,
         mlflow_run_id=None,
-        features=register.signature_features(saved_model),
+        features=features,
         label="late",
         spans=run.request.spans,
         refit=False,
@@ -60,7 +62,7 @@ def stage(run: Run, saved_model: Path, version: int) -> None:
         saved_model_sha256=tree_sha256(saved_model),
         prediction_tolerance=1e-5,
     )
-    ModelStore(run.home, "tiny").stage(saved_model, manifest, register.predict_examples(saved_model, rows))
+    ModelStore(run.home, "tiny").stage(saved_model, manifest, predict_examples(saved_model, rows))
 
 
 def examples_of(run: Run) -> Any:
@@ -124,18 +126,6 @@ def test_failed_proof_fails_the_node(proven: Run, tmp_path: Path) -> None:
     assert f"`ct why tiny {CANDIDATE}`" in failed["message"]
     assert failed["failed"] == ["the service takes it"]
     assert not Proof.model_validate_json((proven.folder / "proof.json").read_text()).passed
-
-
-def test_rows_that_json_cannot_carry_are_left_out() -> None:
-    """Missing values, NaN and infinity; whatever the others hold stays in order."""
-    features = {
-        "text": np.array([b"a", None, b"c", b"d", b"e"], object),
-        "number": np.array([1, 2, np.nan, -np.inf, 5], np.float32),
-        "whole": np.arange(5),
-    }
-    rows = prove.sendable(register.Rows(features, np.arange(5, dtype=np.float32)))
-    assert rows.features["text"].tolist() == [b"a", b"e"]
-    assert rows.labels.tolist() == [0, 4]
 
 
 @pytest.mark.parametrize("outcome", list(CheckOutcome))

@@ -10,7 +10,7 @@ import pytest
 from tiny_run import Run, in_fork
 
 from ct.training import record
-from ct.training.register import Rows, predict_examples, signature_features
+from ct.training.rows import Rows, predict_examples, signature_features
 from ct.training.run import load_run
 
 if TYPE_CHECKING:

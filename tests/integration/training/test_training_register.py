@@ -15,24 +15,26 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
 from tfx.types import standard_artifacts
-from tiny_run import NOW, Run, in_fork
+from tiny_run import NOW, Run, in_fork, write_split
 
 from ct.contracts import Approval, Outcome, RefitAgreement, VersionManifest
-from ct.errors import CTError, NodeFailedError, RegistryError, RolloutError
+from ct.errors import CTError, NodeFailedError, NothingToProveError, RegistryError, RolloutError
 from ct.home import Home
 from ct.planes import Plane, python
 from ct.rollout import ModelStore, apply, lift_quarantine, plan_rollback, plan_rollout, tree_sha256
 from ct.training import artifacts
 from ct.training.evaluation import Gate
 from ct.training.facts import collected
-from ct.training.register import Register, Rows, agreement_of, require_agreement, stage_version, tags_of
+from ct.training.register import Register, agreement_of, require_agreement, stage_version, tags_of
 from ct.training.rollout_node import Rollout
+from ct.training.rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 START_TIMEOUT_S = 120
@@ -83,6 +85,8 @@ class Registered:
     mlflow_url: str
     folder: Path
     outcome: Outcome
+    examples: Path | None = None
+    """Judged on instead of the run's own."""
 
     def register(self, attempt: str = "1") -> dict[str, Any]:
         """Run the node Register in a fork; what it reported, or how it failed."""
@@ -116,6 +120,8 @@ def _register(registered: Registered, registration_uri: str) -> dict[str, Any]:
     for artifact, node, key in inputs.values():
         artifact.uri = str(registered.output(node, key))
     inputs["examples"][0].split_names = json.dumps(["train", "eval"])
+    if registered.examples is not None:
+        inputs["examples"][0].uri = str(registered.examples)
     verdict, registration = artifacts.Verdict(), artifacts.Registration()
     verdict.uri, registration.uri = str(registered.folder / "verdict"), registration_uri
     judged = run.verdict().model_copy(update={"outcome": registered.outcome, "reason": "as the test says"})
@@ -189,6 +195,65 @@ def test_an_approved_candidate_is_registered_refitted_and_rolled_out(first: Regi
     assert first.register("2")["version"] == version
     assert first.roll_out("2")["message"] == f"version {version} serves already"
     assert [entry.version for entry in first.store.history()] == [version]
+
+
+def _columns(rows: int = 60) -> dict[str, pa.Array]:
+    """The tiny pipeline's raw columns: small ones are late."""
+    return {
+        "time": pa.array([f"2013-01-10T{row % 24:02}:00:00+00:00" for row in range(rows)]),
+        "kind": pa.array(["abc"[row % 3] for row in range(rows)]),
+        "size": pa.array([float(row % 5 - 2) for row in range(rows)], pa.float32()),
+        "late": pa.array([int(row % 5 > 2) for row in range(rows)]),
+    }
+
+
+def _without(column: pa.Array, rows: Collection[int]) -> pa.Array:
+    """The column with values missing in some rows."""
+    return pa.array([None if row in rows else value for row, value in enumerate(column.to_pylist())]).cast(column.type)
+
+
+@pytest.mark.parametrize(
+    ("column", "missing", "left"),
+    [
+        ("kind", (0, 7), 58),
+        ("size", (0, 7), 58),
+        ("size", range(59), 1),
+        ("late", (0,), 59),
+        ("time", (0,), 60),
+        ("stops", (0, 30), 60),
+    ],
+    ids=["text", "number", "all but one row", "label", "text that is not served", "integer that is not served"],
+)
+def test_data_with_missing_values_gets_a_version(
+    first: Registered, tmp_path: Path, column: str, missing: Collection[int], left: int
+) -> None:
+    """In the first row too. Rows that cannot be sent are no examples and have no say in the agreement; others are and have."""
+    columns = {**_columns(), "stops": pa.array(range(60))}
+    write_split(tmp_path / "e" / "Split-eval", **(columns | {column: _without(columns[column], missing)}))
+    told = replace(first, examples=tmp_path / "e").register()
+    assert "error" not in told, told
+    manifest = first.store.manifest(told["version"])
+    assert manifest.agreement is not None
+    assert manifest.agreement.rows == left
+    proof = json.loads((first.store.version_path(told["version"]) / "examples.json").read_text())
+    assert len(proof["instances"]) == len(proof["predictions"]) == min(left, 32)
+    assert all(set(row) == {"kind", "size"} and None not in row.values() for row in proof["instances"])
+
+
+def test_data_without_a_whole_row_gets_no_version_and_the_error_says_why(first: Registered, tmp_path: Path) -> None:
+    """No retry helps; serving could not prove such a version, so there is none."""
+    columns = _columns()
+    columns |= {"size": _without(columns["size"], range(60))}
+    write_split(tmp_path / "e" / "Split-eval", **columns)
+    told = replace(first, examples=tmp_path / "e").register()
+    assert told["error"] == "NothingToProveError"
+    assert not NothingToProveError.retryable
+    assert (
+        "No row of 2013-01 has a label and a finite value for each feature that the model serves (kind, size)"
+        in (told["message"])
+    )
+    assert "what served before serves on. `ct data tiny 2013-01` shows" in told["message"]
+    assert first.store.versions() == ()
 
 
 @pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.INCONCLUSIVE])

@@ -14,10 +14,14 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import tensorflow as tf
+
 from ct.contracts import DesiredState, NodeJob, NodeResult, RunRequest, Span, TriggerKind, Verdict, VersionManifest
 from ct.deploy import spec_dir_of
 from ct.rollout import ModelStore, tree_sha256
 from ct.training import launch, preload
+from ct.training.encode import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,6 +53,16 @@ def write_span(
             time = (begin + timedelta(days=10 * row / rows)).isoformat()
             writer.writerow([time, kind, f"{size:.4f}", late][: header.count(",") + 1])
     return path
+
+
+def write_split(folder: Path, **columns: pa.Array) -> Path:
+    """A split of tf.Examples as ExampleGen encodes them; null is a missing value."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "data_tfrecord-00000-of-00001.gz"
+    with tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
+        for example in encode(pa.RecordBatch.from_pydict(columns)):
+            writer.write(example)
+    return folder
 
 
 @dataclass(frozen=True)
