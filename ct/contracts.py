@@ -46,9 +46,16 @@ class Span(Value):
     seen_at: datetime = Field(description="When the ledger first saw these bytes, in UTC.")
 
 
-def fingerprint_of(spans: tuple[Span, ...], spec_hash: str | None, seed: int | None) -> str:
-    """What a model is made from, as one hash: the bytes of its spans in order, its spec and its seed."""
-    made_from = json.dumps([[span.sha256 for span in spans], spec_hash, seed])
+def fingerprint_of(spans: tuple[Span, ...], recipe_hash: str | None, seed: int | None) -> str:
+    """What a model is made from, as one hash: the bytes of its spans in order, its recipe and its seed.
+
+    Args:
+        spans: the whole window. Which of them were judged on is left out on purpose: a version that was rolled back from must
+            not come back because another of the same spans was kept to judge on.
+        recipe_hash: of the deployed spec; in records from before there were recipes, the spec's own hash.
+        seed: of the run.
+    """
+    made_from = json.dumps([[span.sha256 for span in spans], recipe_hash, seed])
     return hashlib.sha256(made_from.encode()).hexdigest()
 
 
@@ -81,6 +88,7 @@ class RunRequest(Value):
         default=(),
         description="Names of the spans that the candidate is judged on and does not learn from; empty: the newest span.",
     )
+    recipe_hash: str | None = Field(default=None, description="The spec's; None where the spec has none.")
 
     @property
     def holdout(self) -> bool:
@@ -101,7 +109,7 @@ class RunRequest(Value):
     @property
     def fingerprint(self) -> str:
         """That of the version which this run will make."""
-        return fingerprint_of(self.spans, self.spec_hash, self.seed)
+        return fingerprint_of(self.spans, self.recipe_hash or self.spec_hash, self.seed)
 
 
 class NodeSpec(Value):
@@ -139,6 +147,10 @@ class DeployedSpec(Value):
         description="The git commit of the pipeline folder, with `-dirty` where it has changes."
     )
     requirement_hashes: dict[str, str] = Field(description="Plane -> sha256 of its requirements file.")
+    recipe_hash: str | None = Field(
+        default=None,
+        description="Of what makes the model (ct.deploy.recipe_hash); None in specs from before it was on record.",
+    )
 
 
 class NodeJob(Value):
@@ -310,17 +322,18 @@ class VersionManifest(Value):
     saved_model_sha256: str = Field(description="Hash over the sorted relative paths and bytes of saved_model/.")
     prediction_tolerance: float = Field(gt=0, description="Largest absolute difference between offline and served.")
     spec_hash: str | None = Field(default=None, description="The deployed spec that trained it.")
+    recipe_hash: str | None = Field(default=None, description="That spec's recipe; None where the spec has none.")
     seed: int | None = None
     approval: Approval | None = Field(default=None, description="A person's answer, where the policy asked for one.")
     agreement: RefitAgreement | None = Field(default=None, description="With its twin; None unless it is a refit.")
 
     @property
     def fingerprint(self) -> str:
-        """What it was made from, as one hash: the bytes of its spans in order, its spec and its seed.
+        """What it was made from, as one hash: the bytes of its spans in order, its recipe and its seed.
 
         Two versions with one fingerprint are one model, trained twice.
         """
-        return fingerprint_of(self.spans, self.spec_hash, self.seed)
+        return fingerprint_of(self.spans, self.recipe_hash or self.spec_hash, self.seed)
 
     @property
     def may_serve(self) -> bool:

@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -36,6 +36,27 @@ if TYPE_CHECKING:
 
 HASH_CHARACTERS, SCHEMA_HASH_CHARACTERS = 16, 12
 LEFT_OUT = ("__pycache__", ".ipynb_checkpoints", ".DS_Store")
+NOT_IN_RECIPE_FILES = ("README.md", "pipeline.yaml")
+"""README.md is for people. What pipeline.yaml says counts key by key, and its comments and order do not."""
+NOT_IN_RECIPE: dict[str, Any] = {
+    # for people and Airflow's pages
+    **dict.fromkeys(("description", "owner", "tags"), True),
+    # when runs start, and how often a node is tried
+    **dict.fromkeys(("trigger", "nodes"), True),
+    # what may be trained on, how a candidate is judged, and what becomes of it. That `gate.inconclusive` and `gate.wait_spans`
+    # choose the spans to judge on does not count either (ct.contracts.fingerprint_of).
+    **dict.fromkeys(("validation", "evaluate", "gate", "serving", "monitor", "retention"), True),
+    # Which spans are in the window: they stand in the fingerprint themselves. Its other keys cut an only span in two.
+    "window": {"max_spans"},
+    # Where spans come from and where one ends: their bytes stand in the fingerprint. `max_bad_rows` decides whether a span is
+    # refused, and no row of one that is not. Each key by itself: a later one that changes how bytes become rows counts.
+    "source": {
+        *("kind", "path", "pattern", "uri", "connection", "late", "deleted", "max_bad_rows"),
+        *("lateness_s", "revisit", "table", "query", "watermark", "span", "keyspace", "bucket", "columns"),
+        *("span_rows", "close_after_s", "topic", "stream"),
+    },
+}
+"""Keys of pipeline.yaml that do not make the model, by the names of PipelineConfig. Any other makes it, a new one too."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +134,27 @@ def content_hash(folder: Path, *, without: tuple[str, ...] = ()) -> str:
         without: relative paths that do not count.
     """
     digest = hashlib.sha256(__version__.encode())
-    for path in _files(folder):
-        if str(path.relative_to(folder)) in without:
-            continue
-        digest.update(f"\0{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
+    _add_files(digest, folder, without)
+    return digest.hexdigest()[:HASH_CHARACTERS]
+
+
+def recipe_hash(folder: Path, config: PipelineConfig) -> str:
+    """The hash of what makes a pipeline's model: its code, its schema, and the keys of its config that training reads.
+
+    README.md, NOT_IN_RECIPE and ct's version do not count: a gate that was tightened trains the same model from the same spans.
+
+    Args:
+        folder: the pipeline's folder, or its copy in a stored spec.
+        config: what its pipeline.yaml says.
+    """
+    package = folder / "__init__.py"
+    is_empty = package.exists() and package.stat().st_size == 0  # deploying adds it where the folder has none
+    digest = hashlib.sha256()
+    _add_files(digest, folder, (*NOT_IN_RECIPE_FILES, *((package.name,) if is_empty else ())))
+    # Without defaults: a key that a later ct brings changes no recipe until somebody sets it.
+    blocks = config.model_dump(mode="json", exclude=NOT_IN_RECIPE, exclude_defaults=True)
+    made_by = {key: value for key, value in blocks.items() if value != {}}
+    digest.update(json.dumps(made_by, sort_keys=True).encode())
     return digest.hexdigest()[:HASH_CHARACTERS]
 
 
@@ -149,6 +186,7 @@ def _store(folder: Path, config: PipelineConfig, spec_hash: str, spec_dir: Path,
             deployed_at=datetime.now(timezone.utc),
             code_commit=_commit(folder),
             requirement_hashes={plane.value: _sha256(requirements(plane)) for plane in Plane},
+            recipe_hash=recipe_hash(code, config),
         )
         write_atomically(unfinished / "spec.json", spec.model_dump_json(indent=2))
         try:
@@ -171,6 +209,15 @@ def _compile(code: Path, out: Path, home: Home) -> None:
             f"Compiling {code.name} failed. Nothing was deployed. The training plane said:\n{done.stderr[-4000:]}",
             pipeline=code.name,
         )
+
+
+def _add_files(digest: hashlib._Hash, folder: Path, without: tuple[str, ...]) -> None:
+    """Names, sizes and bytes of a folder's files, so that no byte can move from one to the next unseen."""
+    for path in _files(folder):
+        if str(path.relative_to(folder)) in without:
+            continue
+        digest.update(f"\0{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
 
 
 def _files(folder: Path) -> Iterator[Path]:

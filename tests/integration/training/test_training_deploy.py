@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tiny_run import TINY
 
-from ct.config import NODE_IDS
+from ct.config import NODE_IDS, PipelineConfig
 from ct.contracts import Stage
-from ct.deploy import deploy, deployed_pipelines, deployed_spec, spec_dir_of
+from ct.deploy import deploy, deployed_pipelines, deployed_spec, recipe_hash, spec_dir_of
 from ct.errors import ConfigError
 from ct.home import Home
 
@@ -61,6 +61,18 @@ def test_deploying_the_same_again_changes_nothing(home: Home, spec: DeployedSpec
     assert not outcome.changed
     assert outcome.spec == spec
     assert lines == []
+
+
+def test_a_tightened_gate_is_another_spec_of_the_same_recipe(folder: Path, home: Home, spec: DeployedSpec) -> None:
+    """So a version that was rolled back from cannot come back through it."""
+    text = (folder / "pipeline.yaml").read_text(encoding="utf-8").replace("threshold: 0.6", "threshold: 0.7")
+    (folder / "pipeline.yaml").write_text(text, encoding="utf-8")
+    elsewhere = Home(folder.parent / "home").create()
+    tightened = deploy(folder, elsewhere, on_line=print).spec
+    assert tightened.spec_hash != spec.spec_hash
+    assert tightened.recipe_hash == spec.recipe_hash
+    stored = spec_dir_of(home, spec.pipeline, spec.spec_hash) / "code" / spec.pipeline
+    assert recipe_hash(stored, PipelineConfig.model_validate(spec.config)) == spec.recipe_hash
 
 
 def test_code_that_does_not_import_is_refused_with_its_line(folder: Path, empty_home: Home) -> None:
