@@ -152,6 +152,7 @@ class ClaimSpans(BaseOperator):
             airflow_run_id=ask.airflow_run_id,
             mlflow_run_id=None,
             judged_on=judged_on,
+            recipe_hash=spec.recipe_hash,
         )
         before = ledger.run(claim.run_id)
         mlflow_run_id = before.mlflow_run_id if before else None  # a retry after a crash must not begin a second one

@@ -220,7 +220,7 @@ def _reproduce(subject: Subject) -> Iterator[str]:
         ("spec", f"`{manifest.spec_hash or NONE}`"),
         ("code commit", f"`{spec.code_commit or 'unknown'}`" if spec else NONE),
         ("seed", manifest.seed),
-        ("data", f"`{manifest.fingerprint[:SHORT]}` over the spans' hashes, spec and seed"),
+        ("data", f"`{manifest.fingerprint[:SHORT]}` over the spans' hashes, recipe and seed"),
         *(
             (f"requirements, {plane}", f"`{sha256[:SHORT]}`")
             for plane, sha256 in (spec.requirement_hashes if spec else {}).items()

@@ -263,6 +263,7 @@ def _manifest(
         saved_model_sha256=tree_sha256(saved_model),
         prediction_tolerance=run.config.serving.prediction_tolerance,
         spec_hash=run.request.spec_hash,
+        recipe_hash=run.request.recipe_hash,
         seed=run.request.seed,
         approval=approval,
         agreement=agreement,

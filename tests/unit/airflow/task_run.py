@@ -130,7 +130,7 @@ class Run:
         return {record.span.name: record.state for record in self.ledger.spans("p")}
 
 
-def deploy(home: Home, spec_hash: str = "0" * 16, **more: Any) -> None:
+def deploy(home: Home, spec_hash: str = "0" * 16, recipe_hash: str | None = None, **more: Any) -> None:
     """Store a spec as `ct deploy` does."""
     config = PipelineConfig.model_validate(
         {
@@ -154,6 +154,7 @@ def deploy(home: Home, spec_hash: str = "0" * 16, **more: Any) -> None:
         deployed_at=NOW,
         code_commit=None,
         requirement_hashes={},
+        recipe_hash=recipe_hash,
     )
     write_atomically(home.deployed / "p" / "specs" / spec.spec_hash / "spec.json", spec.model_dump_json())
     write_atomically(home.deployed / "p" / "current.json", json.dumps({"spec_hash": spec.spec_hash}))

@@ -23,6 +23,16 @@ def test_claim_writes_the_request_of_the_run(run: Run) -> None:
     assert [span.name for span in request.spans] == ["jan"]
 
 
+def test_the_request_has_the_recipe_of_its_spec(run: Run) -> None:
+    """So its fingerprint is the same whatever else of the pipeline changed; a spec from before recipes has none."""
+    run.land("jan")
+    assert run.claim().recipe_hash is None
+    deploy(run.home, "1" * 16, recipe_hash="r1")
+    run.land("feb")
+    request = run.claim("r2")
+    assert (request.spec_hash, request.recipe_hash) == ("1" * 16, "r1")
+
+
 def test_claim_goes_on_without_mlflow(run: Run) -> None:
     """Register begins the MLflow run later; training must not wait for a record keeper."""
     Registry.down = True
