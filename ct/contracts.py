@@ -144,12 +144,27 @@ class DeployedSpec(Value):
     readme: str
     deployed_at: datetime
     code_commit: str | None = Field(
-        description="The git commit of the pipeline folder, with `-dirty` where it has changes."
+        description="The git commit of the pipeline folder as this content was first stored; `-dirty` where it had changes."
     )
-    requirement_hashes: dict[str, str] = Field(description="Plane -> sha256 of its requirements file.")
+    requirement_hashes: dict[str, str] = Field(
+        description="Plane -> sha256 of its requirements file, then; what a version was made with stands in its manifest."
+    )
     recipe_hash: str | None = Field(
         default=None,
         description="Of what makes the model (ct.deploy.recipe_hash); None in specs from before it was on record.",
+    )
+
+
+class MadeWith(Value):
+    """What a node runs with that no deploy decides, read as its process imports ct (ct.made_with)."""
+
+    version: str = Field(description="Of ct.")
+    code_sha256: str = Field(description="Of those files of ct that a node which makes a model may run.")
+    commit: str | None = Field(
+        description="The git commit of ct's checkout, with `-dirty` where its code or pins have changes; None without one."
+    )
+    requirement_hashes: dict[str, str] = Field(
+        description="Plane -> sha256 of the requirements file that its environment was installed from."
     )
 
 
@@ -181,6 +196,12 @@ class NodeResult(Value):
     facts: dict[str, Any] = Field(
         default_factory=dict, description="Small JSON values for XCom: row counts, verdict, version."
     )
+    made_with: MadeWith | None = Field(default=None, description="What it ran with; None when it is not ok.")
+
+
+def nodes_of_model(*, refit: bool) -> tuple[str, ...]:
+    """The nodes that make a model, in order. All others look at it, judge it or move it."""
+    return ("ExampleGen", "Schema", "Transform", "Refit" if refit else "Trainer")
 
 
 class Outcome(str, Enum):
@@ -326,6 +347,11 @@ class VersionManifest(Value):
     seed: int | None = None
     approval: Approval | None = Field(default=None, description="A person's answer, where the policy asked for one.")
     agreement: RefitAgreement | None = Field(default=None, description="With its twin; None unless it is a refit.")
+    made_with: tuple[MadeWith, ...] = Field(
+        default=(),
+        description="What the nodes that made the model ran with, each once, that of the one that trained last: more than one "
+        "where ct or its pins changed within the run. Empty in records from before.",
+    )
 
     @property
     def fingerprint(self) -> str:

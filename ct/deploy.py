@@ -24,7 +24,8 @@ from ct.config import load_pipeline_config
 from ct.contracts import DeployedSpec, NodeSpec
 from ct.errors import ConfigError, CTError
 from ct.home import write_atomically
-from ct.planes import Plane, python, requirements
+from ct.made_with import commit_of
+from ct.planes import Plane, python, requirement_hashes
 from ct.settings import Settings
 from ct.worker.environment import training_environment
 
@@ -184,8 +185,8 @@ def _store(folder: Path, config: PipelineConfig, spec_hash: str, spec_dir: Path,
             nodes=nodes,
             readme=(folder / "README.md").read_text(encoding="utf-8"),
             deployed_at=datetime.now(timezone.utc),
-            code_commit=_commit(folder),
-            requirement_hashes={plane.value: _sha256(requirements(plane)) for plane in Plane},
+            code_commit=commit_of(folder, "."),
+            requirement_hashes=requirement_hashes(),
             recipe_hash=recipe_hash(code, config),
         )
         write_atomically(unfinished / "spec.json", spec.model_dump_json(indent=2))
@@ -224,19 +225,3 @@ def _files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not any(part in LEFT_OUT for part in path.relative_to(folder).parts):
             yield path
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _commit(folder: Path) -> str | None:
-    """The folder's git commit, with `-dirty` where it has changes; None outside a repository or without git."""
-    if shutil.which("git") is None:
-        return None
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=False, capture_output=True, text=True)
-    if commit.returncode != 0:
-        return None
-    status = ["git", "status", "--porcelain", "--", "."]
-    changed = subprocess.run(status, cwd=folder, check=False, capture_output=True, text=True)
-    return commit.stdout.strip() + ("-dirty" if changed.stdout else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from enum import Enum
@@ -10,6 +12,8 @@ from pathlib import Path
 from ct.errors import PlaneMissingError
 
 PROJECT = Path(__file__).resolve().parent.parent
+SETUP_STAMP = "ct-setup.json"
+"""requirements/install.py writes it into each environment, last."""
 
 
 class Plane(str, Enum):
@@ -47,6 +51,19 @@ def python(plane: Plane) -> Path:
 def requirements(plane: Plane) -> Path:
     """The plane's hashed requirements file, which a run's record names by its hash."""
     return PROJECT / "requirements" / f"{plane.value}.txt"
+
+
+def requirement_hashes() -> dict[str, str]:
+    """Plane -> sha256 of the requirements file that its environment was installed from."""
+    return {plane.value: _installed_from(plane) for plane in Plane}
+
+
+def _installed_from(plane: Plane) -> str:
+    """As `make setup` left it in the environment, because the file may be newer. Without that, the file's own hash."""
+    try:
+        return str(json.loads((environment(plane) / SETUP_STAMP).read_text(encoding="utf-8"))["pins"])
+    except FileNotFoundError:
+        return hashlib.sha256(requirements(plane).read_bytes()).hexdigest()
 
 
 def is_current(plane: Plane) -> bool:
