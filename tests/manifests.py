@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from ct.contracts import Check, CheckOutcome, Outcome, Proof, Verdict, VersionManifest
+from ct.contracts import Check, CheckOutcome, MadeWith, Outcome, Proof, Verdict, VersionManifest
 from ct.home import write_atomically
 from ct.rollout import tree_sha256
 
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from ct.contracts import Feature
     from ct.rollout import ModelStore
 
+MADE_WITH = MadeWith(
+    version="0.1.0",
+    code_sha256="c" * 64,
+    commit="c0ffee",
+    requirement_hashes={"control": "1" * 64, "training": "2" * 64},
+)
 VERDICT = Verdict(outcome=Outcome.APPROVED, reason="", checks=(), champion_version=None, span="s", rows=1, holdout=True)
 
 

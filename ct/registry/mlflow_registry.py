@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ct.errors import RegistryError
+from ct.planes import requirement_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -224,5 +225,5 @@ def _tags(request: RunRequest, spec: DeployedSpec) -> dict[str, str]:
         "ct.code_commit": spec.code_commit or "unknown",
         "ct.seed": str(request.seed),
         "ct.airflow_dag_run": f"{request.airflow_dag_id}/{request.airflow_run_id}",
-        **{f"ct.requirements_sha256.{plane}": value for plane, value in spec.requirement_hashes.items()},
+        **{f"ct.requirements_sha256.{plane}": value for plane, value in requirement_hashes().items()},
     }

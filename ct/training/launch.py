@@ -23,6 +23,8 @@ from ct.training.run import load_run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ct.contracts import MadeWith
+
 KB_A_MB = 1024
 LONGEST_RECORD, MOST_LINES = 1500, 6
 """Characters and lines of a log record that are shown. TFX logs whole protobufs, hundreds of lines each."""
@@ -34,19 +36,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     job = NodeJob.model_validate_json(Path(job_path).read_text(encoding="utf-8"))
     started = time.monotonic()
     error: Exception | None = None
+    made_with: MadeWith | None = None
     with collected() as facts:
         try:
-            run_node(job)
+            made_with = run_node(job)
         except Exception as raised:  # noqa: BLE001  TFX's, Beam's and the pipeline's own code may raise anything
             traceback.print_exc()
             error = raised
-    result = _result(job, facts, error, seconds=time.monotonic() - started)
+    result = _result(job, facts, error, made_with, seconds=time.monotonic() - started)
     write_atomically(Path(job.request_path).parent / job.result_name, result.model_dump_json(indent=2, fallback=str))
     return 0 if result.ok else 1
 
 
-def run_node(job: NodeJob) -> None:
+def run_node(job: NodeJob) -> MadeWith:
     """Run a node of a deployed pipeline. Doing it again replaces the outputs of the earlier attempt.
+
+    Returns:
+        What it ran with.
 
     Raises:
         Exception: what the node's code raised; CTError where it was on purpose.
@@ -59,9 +65,12 @@ def run_node(job: NodeJob) -> None:
     _log_to_stderr()
     preload.seed(run.request.seed)
     launch_node(run, job)
+    return preload.MADE_WITH
 
 
-def _result(job: NodeJob, facts: Facts, error: Exception | None, *, seconds: float) -> NodeResult:
+def _result(
+    job: NodeJob, facts: Facts, error: Exception | None, made_with: MadeWith | None, *, seconds: float
+) -> NodeResult:
     peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KB_A_MB
     if error is None:
         message, values, retryable = facts.message, facts.values, False
@@ -78,6 +87,7 @@ def _result(job: NodeJob, facts: Facts, error: Exception | None, *, seconds: flo
         seconds=seconds,
         peak_rss_mb=peak_rss_mb,
         facts=values,
+        made_with=made_with,
     )
 
 

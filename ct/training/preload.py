@@ -21,11 +21,14 @@ import tensorflow_model_analysis as tfma  # noqa: E402
 import tensorflow_transform as tft  # noqa: E402
 from tfx import v1 as tfx  # noqa: E402
 
+from ct.made_with import made_with_now  # noqa: E402
 from ct.training import evaluation, example_gen, node, transform, validator  # noqa: E402
 from ct.training.autograph import leave_libraries_alone  # noqa: E402
 
 leave_libraries_alone()
 
+MADE_WITH = made_with_now()
+"""Read beside the imports, because a fork runs what was imported here and not what is on disk by then."""
 LOADED = (mlflow, tf, tfdv, tfma, tft, tfx, evaluation, example_gen, node, transform, validator)
 
 

@@ -18,7 +18,7 @@ from ct.training.tfma_metrics import CANDIDATE, CHAMPION
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ct.contracts import Feature, Verdict
+    from ct.contracts import Feature, MadeWith, Verdict
     from ct.training.run import Run
 
 EXAMPLE_ROWS = 5
@@ -35,6 +35,7 @@ def values(run: Run, verdict: Verdict, evaluation_uri: str, *, refit: bool) -> d
         "ct.judged_on": verdict.span,
         "ct.champion_version": str(verdict.champion_version or ""),
         "ct.refit": str(refit).lower(),
+        **_made_with_tags(run.made_with(refit=refit)),
     }
     return {"params": _parameters(run), "metrics": _metrics(verdict, evaluation_uri), "tags": tags}
 
@@ -159,6 +160,19 @@ def _metrics(verdict: Verdict, evaluation_uri: str) -> dict[str, float]:
             numbers = {name: check.difference, f"{name}.low": check.low, f"{name}.high": check.high}
             logged |= {key: number for key, number in numbers.items() if number is not None}
     return {key: value for key, value in logged.items() if math.isfinite(value)}
+
+
+def _made_with_tags(made_with: Sequence[MadeWith]) -> dict[str, str]:
+    """Of the node that trained. The pins take the place of those that were there when the MLflow run began."""
+    if not made_with:
+        return {}
+    made = made_with[-1]
+    return {
+        "ct.own_version": made.version,
+        "ct.own_commit": made.commit or "unknown",
+        "ct.own_code_sha256": made.code_sha256,
+        **{f"ct.requirements_sha256.{plane}": sha256 for plane, sha256 in made.requirement_hashes.items()},
+    }
 
 
 def _allowed(slice_name: str) -> str:

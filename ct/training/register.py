@@ -267,4 +267,5 @@ def _manifest(
         seed=run.request.seed,
         approval=approval,
         agreement=agreement,
+        made_with=run.made_with(refit=agreement is not None),
     )

@@ -1,4 +1,4 @@
-"""What a node knows of its run, read from the run's request."""
+"""What a node knows of its run, read from the run's request and from what the nodes before it left."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct.config import PipelineConfig
-from ct.contracts import DeployedSpec, RunRequest
+from ct.contracts import DeployedSpec, MadeWith, NodeResult, RunRequest, nodes_of_model
 from ct.home import Home
 
 
@@ -27,6 +27,15 @@ class Run:
     def pipeline_folder(self) -> Path:
         """The pipeline's files as they were deployed."""
         return self.spec_dir / "code" / self.spec.pipeline
+
+    def made_with(self, *, refit: bool) -> tuple[MadeWith, ...]:
+        """What the nodes that made the model ran with, in their order: each once, where it was last."""
+        found: list[MadeWith] = []
+        for node_id in nodes_of_model(refit=refit):
+            path = self.home.request_path(self.request.run_id).with_name(f"{node_id}.result.json")
+            made = NodeResult.model_validate_json(path.read_text(encoding="utf-8")).made_with
+            found = [*(known for known in found if known != made), *([made] if made else [])]
+        return tuple(found)
 
 
 def load_run(request_path: str) -> Run:

@@ -184,6 +184,11 @@ def test_an_approved_candidate_is_registered_refitted_and_rolled_out(first: Regi
     )
     assert (manifest.spec_hash, manifest.seed) == (first.run.request.spec_hash, first.run.request.seed)
     assert manifest.fingerprint == first.run.request.fingerprint
+    assert manifest.recipe_hash == first.run.spec.recipe_hash is not None
+    (made,) = manifest.made_with
+    logged = MlflowClient(first.mlflow_url).get_run(str(manifest.mlflow_run_id)).data.tags
+    assert (logged["ct.own_code_sha256"], logged["ct.own_version"]) == (made.code_sha256, made.version)
+    assert logged["ct.requirements_sha256.training"] == made.requirement_hashes["training"]
     assert manifest.agreement is not None
     assert manifest.agreement.rows == 60
     tags = MlflowClient(first.mlflow_url).get_model_version("tiny", str(version)).tags

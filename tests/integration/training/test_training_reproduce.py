@@ -13,11 +13,13 @@ from tiny_run import in_fork
 
 from ct.contracts import VersionManifest
 from ct.errors import ReproduceError
+from ct.made_with import made_with_now
 from ct.reproduce import Comparison, recipe_of, reproduce
 from ct.rollout import ModelStore, tree_sha256
 from ct.training.executions import executions_by_run, mark_deleted
 from ct.training.preload import tf
 from ct.training.reproduce import compare, compare_weights
+from ct.training.run import load_run
 from ct.worker import server
 from ct.worker.client import ENTRY, SOCKET
 from ct.worker.execution import NoWorkerError, ping
@@ -52,7 +54,9 @@ def registered(first_run: Run) -> ModelStore:
         saved_model_sha256=tree_sha256(saved_model),
         prediction_tolerance=1e-5,
         spec_hash=first_run.spec.spec_hash,
+        recipe_hash=first_run.request.recipe_hash,
         seed=first_run.request.seed,
+        made_with=load_run(str(first_run.folder / "request.json")).made_with(refit=True),
     )
     store = ModelStore(first_run.home, "tiny")
     store.stage(saved_model, manifest, {"instances": rows, "predictions": in_fork(_predictions, saved_model, rows)})
@@ -78,6 +82,11 @@ def warm_worker(first_run: Run) -> Iterator[None]:
     yield
     os.kill(pid, signal.SIGTERM)
     os.waitpid(pid, 0)
+
+
+def test_the_nodes_left_what_they_ran_with(registered: ModelStore) -> None:
+    """One ct and one set of pins, those of this process; so nothing differs for the tests below."""
+    assert registered.manifest(VERSION).made_with == (made_with_now(),)
 
 
 def test_a_version_is_rebuilt_bit_by_bit(first_run: Run, registered: ModelStore) -> None:

@@ -173,6 +173,7 @@ def make_run(home: Home, spec: DeployedSpec, run_id: str, *paths: Path) -> Run:
         airflow_dag_id=spec.pipeline,
         airflow_run_id="test",
         mlflow_run_id=None,
+        recipe_hash=spec.recipe_hash,
     )
     path = home.request_path(run_id)
     path.parent.mkdir(parents=True)

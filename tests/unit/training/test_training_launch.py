@@ -11,6 +11,7 @@ from ct.contracts import NodeJob, NodeResult
 from ct.errors import DataAnomalyError, RegistryError
 from ct.training import launch
 from ct.training.facts import collected, report
+from tests.manifests import MADE_WITH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +49,13 @@ def test_error_on_purpose_keeps_its_type_and_facts(job_path: Path, monkeypatch: 
     assert (result.ok, result.error_type, result.retryable) == (False, "DataAnomalyError", False)
     assert result.message == "broken"
     assert result.facts == {"anomalies": ["a"]}
+
+
+def test_a_node_says_what_it_ran_with(job_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt for itself: ct may be another one by then."""
+    monkeypatch.setattr(launch, "run_node", lambda _job: MADE_WITH)
+    assert launch.main([str(job_path)]) == 0
+    assert read_result(job_path).made_with == MADE_WITH
 
 
 def test_retryable_error_on_purpose_is_retryable(job_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
