@@ -74,12 +74,16 @@ def _say_recipe(recipe: Recipe) -> None:
     """What the version was made from, on standard error: standard output is for the answer."""
     manifest, spec = recipe.manifest, recipe.spec
     twice = ", trained again with the span it was judged on" if manifest.refit else ""
+    from ct.reproduce import in_words  # noqa: PLC0415
+
+    own = "; ".join(in_words(made) for made in manifest.made_with) or "which one trained it is not on record"
     for line in (
         f"version {manifest.version} of {manifest.name}: run {manifest.run_id}{twice}",
         f"  data          {_data(recipe)}: every byte is there",
         f"  spec          {spec.spec_hash}, code commit {spec.code_commit or 'unknown'}",
         f"  seed          {manifest.seed}",
-        f"  requirements  training {spec.requirement_hashes.get('training', '')[:SHORT]}",
+        f"  ct            {own}",
+        f"  requirements  training {', '.join(sha256[:SHORT] for sha256 in recipe.requirements)}",
         *(f"  differs: {line}" for line in recipe.differences),
     ):
         click.echo(line, err=True)
@@ -121,6 +125,7 @@ def _as_values(recipe: Recipe, comparison: Comparison) -> dict[str, Any]:
         "run_id": manifest.run_id,
         "spec_hash": spec.spec_hash,
         "code_commit": spec.code_commit,
+        "made_with": [made.model_dump() for made in manifest.made_with],
         "seed": manifest.seed,
         "spans": [span.name for span in recipe.spans],
         "largest_difference": _finite(comparison.largest),

@@ -58,6 +58,13 @@ def write_card(subject: Subject) -> tuple[bytes, bytes]:
     return text.encode("utf-8"), plot_checks(subject.manifest.verdict)
 
 
+def requirements_of(manifest: VersionManifest, spec: DeployedSpec | None) -> dict[str, str]:
+    """Plane -> hash of its pins as the version was trained; of versions from before that was on record, as it was deployed."""
+    if manifest.made_with:
+        return manifest.made_with[-1].requirement_hashes
+    return spec.requirement_hashes if spec else {}
+
+
 def plain(text: str) -> str:
     """Text that somebody wrote, or that the data holds, as Markdown shows it literally."""
     for character in "\\`*_[]<>|":
@@ -219,11 +226,15 @@ def _reproduce(subject: Subject) -> Iterator[str]:
     rows = [
         ("spec", f"`{manifest.spec_hash or NONE}`"),
         ("code commit", f"`{spec.code_commit or 'unknown'}`" if spec else NONE),
+        *(
+            ("ct", f"{made.version}, commit `{made.commit or 'unknown'}`, code `{made.code_sha256[:SHORT]}`")
+            for made in manifest.made_with
+        ),
         ("seed", manifest.seed),
         ("data", f"`{manifest.fingerprint[:SHORT]}` over the spans' hashes, recipe and seed"),
         *(
             (f"requirements, {plane}", f"`{sha256[:SHORT]}`")
-            for plane, sha256 in (spec.requirement_hashes if spec else {}).items()
+            for plane, sha256 in requirements_of(manifest, spec).items()
         ),
         ("model files", f"`{manifest.saved_model_sha256[:SHORT]}`"),
     ]

@@ -14,7 +14,7 @@ In the archive::
       proof.json             what the real artifact did before traffic, where it was proven
       request.json           the run's request, while the run's folder is kept
       spec/                  spec.json, ir.json and code/: the pipeline as it was deployed, while it is kept
-      requirements.json      plane -> sha256 of the requirements file
+      requirements.json      plane -> sha256 of the requirements file that it was trained with
       mlflow.json            parameters, metrics and tags, when MLflow answered
 """
 
@@ -28,7 +28,7 @@ from ct.contracts import DeployedSpec, Proof
 from ct.deploy import spec_dir_of
 from ct.errors import CTError, RegistryError
 from ct.export.archive import write_archive
-from ct.export.card import CARD, PLOT, Subject, write_card
+from ct.export.card import CARD, PLOT, Subject, requirements_of, write_card
 from ct.registry.run_facts import run_facts
 from ct.rollout import forced_of, tree_sha256
 from ct.verdict_page import became, render_version
@@ -86,6 +86,8 @@ def export(home: Home, store: ModelStore, version: int, path: Path, *, mlflow_ur
     }
     files |= {name: folder / name for name in BESIDE_THE_MODEL if (folder / name).exists()}
     spec = _add_spec(home, manifest, files, missing)
+    if pins := requirements_of(manifest, spec):
+        files["requirements.json"] = _json(pins)
     if "request.json" not in files:
         missing.append(f"request.json: the folder of run {manifest.run_id} is not kept any more")
     history = part_in(store.history(), version)
@@ -126,9 +128,7 @@ def _add_spec(
         missing.append(f"spec/: spec {manifest.spec_hash or 'of this version'} is not kept in this home")
         return None
     files |= {f"spec/{name}": file for name, file in _tree(folder)}
-    spec = DeployedSpec.model_validate_json((folder / "spec.json").read_text(encoding="utf-8"))
-    files["requirements.json"] = _json(spec.requirement_hashes)
-    return spec
+    return DeployedSpec.model_validate_json((folder / "spec.json").read_text(encoding="utf-8"))
 
 
 def _mlflow(manifest: VersionManifest, url: str, missing: list[str]) -> dict[str, Any] | None:

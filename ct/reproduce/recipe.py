@@ -6,20 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct.contracts import DeployedSpec
-from ct.deploy import content_hash, spec_dir_of
-from ct.errors import ReproduceError
-from ct.planes import Plane, requirements
+from ct.config import parse_pipeline_config
+from ct.contracts import DeployedSpec, nodes_of_model
+from ct.deploy import content_hash, recipe_hash, spec_dir_of
+from ct.errors import ConfigError, ReproduceError
+from ct.made_with import made_with_now
+from ct.planes import Plane
 from ct.rollout import tree_sha256
 from ct.sources.arrival import sha256_of
 
 if TYPE_CHECKING:
-    from ct.contracts import Span, VersionManifest
+    from ct.contracts import MadeWith, Span, VersionManifest
     from ct.home import Home
     from ct.rollout import ModelStore
 
-INGEST_AND_TRANSFORM = ("ExampleGen", "Schema", "Transform")
-TRAINER, REFIT = "Trainer", "Refit"
+SHORT = 12
+"""Characters of a hash that people compare."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,12 @@ class Recipe:
     @property
     def node_ids(self) -> tuple[str, ...]:
         """The nodes that made the model. Statistics, validation and gate did not change it and are not run again."""
-        return (*INGEST_AND_TRANSFORM, REFIT if self.manifest.refit else TRAINER)
+        return nodes_of_model(refit=self.manifest.refit)
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """The recorded hash of the training plane's requirements; several where they changed within the run."""
+        return _requirements(self.manifest, self.spec)
 
 
 def recipe_of(home: Home, store: ModelStore, version: int, *, anyway: bool) -> Recipe:
@@ -55,7 +62,7 @@ def recipe_of(home: Home, store: ModelStore, version: int, *, anyway: bool) -> R
     """
     manifest = store.manifest(version)
     spec_dir, spec = _spec_of(home, manifest)
-    missing = {node for node in INGEST_AND_TRANSFORM if node not in {node.id for node in spec.nodes}}
+    missing = set(nodes_of_model(refit=manifest.refit)) - {node.id for node in spec.nodes}
     if missing:
         raise _cannot(manifest, f"its spec {spec.spec_hash} has no node {', '.join(sorted(missing))}")
     spans = _found(home, manifest)
@@ -113,18 +120,50 @@ def _found(home: Home, manifest: VersionManifest) -> tuple[Span, ...]:
 
 
 def _differences(store: ModelStore, manifest: VersionManifest, spec: DeployedSpec, spec_dir: Path) -> list[str]:
-    recorded = spec.requirement_hashes.get(Plane.TRAINING.value, "")
-    now = sha256_of(requirements(Plane.TRAINING))
-    differences = []
-    if recorded != now:
-        differences.append(
-            f"requirements of the training plane: {recorded[:12]} recorded, {now[:12]} installed from now"
-        )
-    if not _as_deployed(spec_dir / "code" / spec.pipeline, spec.spec_hash):
-        differences.append(f"spec: its stored files and this ct do not hash to {spec.spec_hash}")
+    now = made_with_now()
+    installed = now.requirement_hashes[Plane.TRAINING.value]
+    differences = [
+        f"requirements of the training plane: {recorded[:SHORT]} recorded, {installed[:SHORT]} installed from now"
+        for recorded in _requirements(manifest, spec)
+        if recorded != installed
+    ]
+    differences += [
+        f"ct's own code: {in_words(made)} recorded, {in_words(now)} now"
+        for made in manifest.made_with
+        if made.code_sha256 != now.code_sha256
+    ]
+    differences += _changed_pipeline(manifest, spec, spec_dir / "code" / spec.pipeline)
     if tree_sha256(store.version_path(manifest.version) / "saved_model") != manifest.saved_model_sha256:
         differences.append("registered model: its files are not those that were registered")
     return differences
+
+
+def in_words(made: MadeWith) -> str:
+    """Which ct it was."""
+    return f"{made.code_sha256[:SHORT]} (version {made.version}, commit {made.commit or 'unknown'})"
+
+
+def _requirements(manifest: VersionManifest, spec: DeployedSpec) -> tuple[str, ...]:
+    """Of versions from before the nodes wrote it down, what the spec was stored with is all there is."""
+    hashes = [made.requirement_hashes for made in manifest.made_with] or [spec.requirement_hashes]
+    return tuple(dict.fromkeys(each.get(Plane.TRAINING.value, "") for each in hashes))
+
+
+def _changed_pipeline(manifest: VersionManifest, spec: DeployedSpec, code: Path) -> list[str]:
+    """That the stored files, or what pipeline.yaml said of training, are others than those that were deployed."""
+    if manifest.recipe_hash is None:
+        hashes_to_it = _as_deployed(code, spec.spec_hash)
+        return [] if hashes_to_it else [f"spec: its stored files and this ct do not hash to {spec.spec_hash}"]
+    try:
+        config = parse_pipeline_config(spec.config, where="its pipeline.yaml")
+    except ConfigError as error:
+        problems = "; ".join(error.facts["problems"])
+        raise _cannot(
+            manifest, f"this ct cannot read the pipeline.yaml of spec {spec.spec_hash}: {problems}"
+        ) from error
+    if recipe_hash(code, config) == manifest.recipe_hash:
+        return []
+    return [f"pipeline: its stored code, schema and settings do not hash to the recipe {manifest.recipe_hash}"]
 
 
 def _as_deployed(code: Path, spec_hash: str) -> bool:

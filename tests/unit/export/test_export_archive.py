@@ -26,7 +26,7 @@ from ct.errors import CTError, UnknownVersionError
 from ct.export import export
 from ct.home import Home, write_atomically
 from ct.rollout import ModelStore
-from tests.manifests import manifest_of
+from tests.manifests import MADE_WITH, manifest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,6 +193,18 @@ def test_the_card_says_what_the_gate_knew(store: ModelStore, tmp_path: Path) -> 
     assert "| 2026-02 | 1 | csv | 1.50 |" in card
     assert "its twin" in card
     assert "`ct reproduce trips 7`" in card
+
+
+def test_the_pins_are_those_of_the_training_not_of_the_deployment(store: ModelStore, tmp_path: Path) -> None:
+    """With ct's own version, commit and code; the spec may be gone."""
+    manifest = store.manifest(7).model_copy(update={"made_with": (MADE_WITH,)})
+    write_atomically(store.version_path(7) / "manifest.json", manifest.model_dump_json())
+    exported(store, tmp_path / "a.tar.gz")
+    files = read(tmp_path / "a.tar.gz")
+    assert json.loads(files["trips-7/requirements.json"]) == MADE_WITH.requirement_hashes
+    card = files["trips-7/card.md"].decode()
+    assert "| ct | 0.1.0, commit `c0ffee`, code `cccccccccccc` |" in card
+    assert "| requirements, training | `222222222222` |" in card
 
 
 def test_the_card_tells_when_the_version_served(store: ModelStore, tmp_path: Path) -> None:

@@ -16,13 +16,15 @@ from ct.contracts import DeployedSpec, Span
 from ct.home import Home
 from ct.reproduce import Comparison, Recipe
 from ct.rollout import ModelStore
-from tests.manifests import manifest_of
+from tests.manifests import MADE_WITH, manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from click.testing import Result
+
+    from ct.contracts import MadeWith
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 SAME = Comparison(
@@ -66,8 +68,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
         requirement_hashes={},
     )
 
-    def make(comparison: Comparison, *arguments: str, differences: tuple[str, ...] = ()) -> Result:
-        recipe = Recipe(manifest, spec, tmp_path, (span,), differences)
+    def make(
+        comparison: Comparison,
+        *arguments: str,
+        differences: tuple[str, ...] = (),
+        made_with: tuple[MadeWith, ...] = (),
+    ) -> Result:
+        made = manifest.model_copy(update={"made_with": made_with})
+        recipe = Recipe(made, spec, tmp_path, (span,), differences)
         monkeypatch.setattr(ct.reproduce, "recipe_of", lambda *_, **__: recipe)
         monkeypatch.setattr(ct.reproduce, "reproduce", lambda *_, **__: comparison)
         return CliRunner().invoke(reproduce, ["trips", "1", *arguments])
@@ -82,6 +90,15 @@ def test_the_same_exits_with_0(run: Callable[..., Result]) -> None:
     told = "version 1 of trips: same. Largest difference 2e-08 over 32 recorded examples and 1,000 rows of 2026-01"
     assert told in result.stdout
     assert "every byte is there" in result.stderr
+    assert "which one trained it is not on record" in result.stderr
+
+
+def test_what_it_was_made_with_is_said(run: Callable[..., Result]) -> None:
+    """As it was at the time of the training, not of the deployment."""
+    result = run(SAME, "--json", made_with=(MADE_WITH,))
+    assert "ct            cccccccccccc (version 0.1.0, commit c0ffee)" in result.stderr
+    assert "requirements  training 222222222222" in result.stderr
+    assert json.loads(result.stdout)["made_with"] == [MADE_WITH.model_dump()]
 
 
 def test_what_differs_is_listed_and_exits_with_1(run: Callable[..., Result]) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ct.config import parse_pipeline_config
+from ct.config import PipelineConfig, parse_pipeline_config
 from ct.contracts import DeployedSpec, NodeSpec, Span, Stage
-from ct.deploy import content_hash
+from ct.deploy import content_hash, recipe_hash
 from ct.errors import ReproduceError
 from ct.home import Home, write_atomically
-from ct.planes import Plane, requirements
+from ct.made_with import made_with_now
 from ct.reproduce import recipe_of
 from ct.rollout import ModelStore
 from tests.manifests import manifest_of
@@ -21,6 +22,8 @@ from tests.manifests import manifest_of
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from ct.contracts import MadeWith
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 CONFIG = {
@@ -31,7 +34,8 @@ CONFIG = {
     "window": {"time_column": "time"},
     "gate": {"threshold": 0.5},
 }
-INSTALLED = hashlib.sha256(requirements(Plane.TRAINING).read_bytes()).hexdigest()
+NOW_HERE = made_with_now()
+INSTALLED = NOW_HERE.requirement_hashes["training"]
 
 
 @pytest.fixture
@@ -59,9 +63,15 @@ def span(tmp_path: Path) -> Span:
 
 @pytest.fixture
 def register(home: Home, span: Span, tmp_path: Path) -> Callable[..., ModelStore]:
-    """Store a spec and register version 1 that it trained."""
+    """Store a spec and register version 1 that it trained. `made` is what its nodes ran with; None: they did not say."""
 
-    def make(*, refit: bool = False, requirements_sha256: str = INSTALLED, keep_spec: bool = True) -> ModelStore:
+    def make(
+        *,
+        refit: bool = False,
+        requirements_sha256: str = INSTALLED,
+        keep_spec: bool = True,
+        made: tuple[MadeWith, ...] | None = None,
+    ) -> ModelStore:
         code = tmp_path / "code" / "trips"
         code.mkdir(parents=True)
         (code / "model.py").write_text("1", encoding="utf-8")
@@ -87,9 +97,12 @@ def register(home: Home, span: Span, tmp_path: Path) -> Callable[..., ModelStore
         saved_model = tmp_path / "model"
         saved_model.mkdir()
         (saved_model / "saved_model.pb").write_bytes(b"m")
-        made = manifest_of("trips", 1, saved_model, created_at=NOW)
-        made = made.model_copy(update={"spans": (span,), "spec_hash": spec_hash, "seed": 3, "refit": refit})
-        store.stage(saved_model, made, {"instances": [], "predictions": []})
+        manifest = manifest_of("trips", 1, saved_model, created_at=NOW)
+        manifest = manifest.model_copy(update={"spans": (span,), "spec_hash": spec_hash, "seed": 3, "refit": refit})
+        if made is not None:
+            recipe = recipe_hash(spec_dir / "code" / "trips", PipelineConfig.model_validate(spec.config))
+            manifest = manifest.model_copy(update={"made_with": made, "recipe_hash": recipe})
+        store.stage(saved_model, manifest, {"instances": [], "predictions": []})
         return store
 
     return make
@@ -145,8 +158,83 @@ def test_another_environment_stops_unless_asked(home: Home, register: Callable[.
     assert "000000000000 recorded" in difference
 
 
+def test_pins_that_changed_between_deployment_and_training_are_no_difference(
+    home: Home, register: Callable[..., ModelStore]
+) -> None:
+    """The version was made with those of the training, whatever the spec was stored with."""
+    recipe = recipe_of(home, register(requirements_sha256="0" * 64, made=(NOW_HERE,)), 1, anyway=False)
+    assert (recipe.differences, recipe.requirements) == ((), (INSTALLED,))
+
+
+def test_pins_that_changed_since_the_training_are_found(home: Home, register: Callable[..., ModelStore]) -> None:
+    """Although the spec was stored with those of today."""
+    older = NOW_HERE.model_copy(update={"requirement_hashes": {"training": "0" * 64}})
+    with pytest.raises(ReproduceError, match=r"requirements of the training plane: 000000000000 recorded"):
+        recipe_of(home, register(made=(older,)), 1, anyway=False)
+
+
+def test_another_ct_is_found_with_both_commits(home: Home, register: Callable[..., ModelStore]) -> None:
+    """Its version says nothing; its code does, and the commits are where to look."""
+    older = NOW_HERE.model_copy(update={"code_sha256": "0" * 64, "commit": "c0ffee"})
+    told = f"ct's own code: 000000000000 .version {NOW_HERE.version}, commit c0ffee. recorded, {NOW_HERE.code_sha256[:12]} "
+    store = register(made=(older,))
+    with pytest.raises(ReproduceError, match=told):
+        recipe_of(home, store, 1, anyway=False)
+    assert len(recipe_of(home, store, 1, anyway=True).differences) == 1
+
+
+def test_another_commit_with_the_same_code_is_no_difference(home: Home, register: Callable[..., ModelStore]) -> None:
+    """Of documents, say."""
+    older = NOW_HERE.model_copy(update={"commit": "c0ffee", "version": "0.0.9"})
+    assert recipe_of(home, register(made=(older,)), 1, anyway=False).differences == ()
+
+
+def test_a_ct_that_changed_within_the_run_is_found(home: Home, register: Callable[..., ModelStore]) -> None:
+    """Trainer was cleared after an upgrade; what ExampleGen ran with is gone."""
+    older = NOW_HERE.model_copy(update={"code_sha256": "0" * 64})
+    (difference,) = recipe_of(home, register(made=(older, NOW_HERE)), 1, anyway=True).differences
+    assert difference.startswith("ct's own code: 000000000000")
+
+
+def test_changed_code_of_the_pipeline_is_found_by_its_recipe(home: Home, register: Callable[..., ModelStore]) -> None:
+    """What is for people may change."""
+    store = register(made=(NOW_HERE,))
+    (code,) = home.deployed.glob("trips/specs/*/code/trips")
+    (code / "README.md").write_text("# Other words", encoding="utf-8")
+    assert recipe_of(home, store, 1, anyway=False).differences == ()
+    (code / "model.py").write_text("2", encoding="utf-8")
+    with pytest.raises(
+        ReproduceError, match="pipeline: its stored code, schema and settings do not hash to the recipe"
+    ):
+        recipe_of(home, store, 1, anyway=False)
+
+
+def test_changed_settings_of_the_pipeline_are_found_by_its_recipe(
+    home: Home, register: Callable[..., ModelStore]
+) -> None:
+    """Those of training, in the spec that its nodes read."""
+    store = register(made=(NOW_HERE,))
+    (path,) = home.deployed.glob("trips/specs/*/spec.json")
+    spec = json.loads(path.read_text(encoding="utf-8"))
+    spec["config"]["train"]["epochs"] = 9
+    path.write_text(json.dumps(spec), encoding="utf-8")
+    with pytest.raises(ReproduceError, match="pipeline: its stored code"):
+        recipe_of(home, store, 1, anyway=False)
+
+
+def test_settings_that_this_ct_does_not_know_are_named(home: Home, register: Callable[..., ModelStore]) -> None:
+    """A newer ct deployed it: its nodes would not start here, whatever is asked."""
+    store = register(made=(NOW_HERE,))
+    (path,) = home.deployed.glob("trips/specs/*/spec.json")
+    spec = json.loads(path.read_text(encoding="utf-8"))
+    spec["config"]["train"]["later"] = 1
+    path.write_text(json.dumps(spec), encoding="utf-8")
+    with pytest.raises(ReproduceError, match=r"cannot read the pipeline\.yaml of spec .* train\.later: unknown key"):
+        recipe_of(home, store, 1, anyway=True)
+
+
 def test_changed_files_of_the_spec_are_found(home: Home, register: Callable[..., ModelStore]) -> None:
-    """The stored code is what was deployed, or it differs."""
+    """The stored code is what was deployed, or it differs; a version from before recipes goes by the spec's hash."""
     store = register()
     (model,) = home.deployed.glob("trips/specs/*/code/trips/model.py")
     model.write_text("2", encoding="utf-8")
