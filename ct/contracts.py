@@ -301,7 +301,10 @@ class RefitAgreement(Value):
     """How far a refitted model is from its twin, on rows that the twin was judged on."""
 
     rows: int = Field(ge=0)
-    band: float = Field(description="`gate.refit_band`: how much worse it may be in either part.")
+    band: float = Field(description="`gate.refit_band`: how much worse it may be in AUC and in its level.")
+    difference_band: float | None = Field(
+        default=None, description="`gate.refit_difference`; None of a version from before that was limited."
+    )
     auc: float | None = Field(description="None where the rows have one class only.")
     twin_auc: float | None
     level_error: float = Field(description="Distance of the mean prediction from the share of positive labels.")
@@ -346,7 +349,13 @@ class VersionManifest(Value):
     recipe_hash: str | None = Field(default=None, description="That spec's recipe; None where the spec has none.")
     seed: int | None = None
     approval: Approval | None = Field(default=None, description="A person's answer, where the policy asked for one.")
-    agreement: RefitAgreement | None = Field(default=None, description="With its twin; None unless it is a refit.")
+    agreement: RefitAgreement | None = Field(
+        default=None, description="Of refit and twin, whichever of them the version is; None where there was no refit."
+    )
+    withheld: str | None = Field(
+        default=None,
+        description="Why an approved candidate may not serve: its refit does not agree with it. The version is the candidate.",
+    )
     made_with: tuple[MadeWith, ...] = Field(
         default=(),
         description="What the nodes that made the model ran with, each once, that of the one that trained last: more than one "
@@ -363,7 +372,9 @@ class VersionManifest(Value):
 
     @property
     def may_serve(self) -> bool:
-        """Whether the gate, or a person whom the policy asked, approved it."""
+        """Whether the gate, or a person whom the policy asked, approved it, and nothing was found against it since."""
+        if self.withheld is not None:
+            return False
         return self.approval.approved if self.approval else self.verdict.outcome is Outcome.APPROVED
 
 

@@ -132,8 +132,13 @@ class GateConfig(Block):
     """Further rules; all must hold."""
 
     refit_band: float = Field(default=0.02, gt=0)
-    """How far a refit may be from its twin that was judged, see ct/training/register.py: it carries the twin's verdict, so it
-    must not be another model."""
+    """How much worse a refit may be than its twin that was judged: in AUC, and in how far its mean prediction is from the share
+    of positive labels. It carries the twin's verdict, so it must not be another model; see ct/training/refit.py."""
+
+    refit_difference: float = Field(default=0.2, gt=0)
+    """How far a refit's predictions may be from its twin's: the mean absolute difference of probabilities. It has learnt from a
+    span more, so they do differ, on flights by 0.025 to 0.101 in the months of 2013, and the default is twice the most. A label
+    that is rarer than late flights asks for less."""
 
     slices: SlicesConfig = Field(default_factory=SlicesConfig)
     fairness: tuple[FairnessConfig, ...] = ()

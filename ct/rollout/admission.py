@@ -90,7 +90,9 @@ def _overrules(manifest: VersionManifest, plan: Plan, *, force: bool) -> bool:
         return False
     if force:
         return True
-    if manifest.approval is not None:
+    if manifest.withheld is not None:
+        why = f"is withheld: {manifest.withheld}"
+    elif manifest.approval is not None:
         why = f"was not approved by {manifest.approval.by}: {manifest.approval.reason}"
     else:
         why = f"was not approved by the gate ({manifest.verdict.outcome.value}): {manifest.verdict.reason}"

@@ -7,15 +7,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from sklearn.metrics import roc_auc_score
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
 from ct import contracts
-from ct.contracts import Approval, Feature, Outcome, RefitAgreement, VersionManifest
-from ct.errors import NodeFailedError, NothingToProveError, RolloutError
+from ct.contracts import Approval, Feature, Outcome, VersionManifest
+from ct.errors import NothingToProveError, RolloutError
 from ct.home import write_atomically
 from ct.registry import MlflowRegistry, RegisteredVersion
 from ct.rollout import ModelStore, tree_sha256
@@ -25,7 +23,8 @@ from ct.training.artifacts import Registration, Verdict, saved_model_path
 from ct.training.evaluation import eval_split
 from ct.training.facts import report
 from ct.training.findings import Validation
-from ct.training.rows import Rows, predict, predict_examples, sample_rows, signature_features
+from ct.training.refit import Compared, compare
+from ct.training.rows import Rows, predict_examples, sample_rows, signature_features
 from ct.training.run import Run, load_run
 from ct.verdict_page import render_version
 from ct.verdict_page.record import approval_of
@@ -52,13 +51,12 @@ def Register(  # noqa: N802  TFX names components like classes
     """Log the run and register its model as a version, in MLflow and in the model store.
 
     An approved candidate's version is the model that will serve, refitted where the pipeline says so; any other's is the very
-    model that was judged, so that it can be looked at, shadowed, or forced. Running again for the same run registers nothing
-    twice.
+    model that was judged, so that it can be looked at, shadowed, or forced. So is that of a candidate with which its refit does
+    not agree, and it is withheld. Running again for the same run registers nothing twice.
 
     Raises:
         RegistryError: MLflow refused or did not answer; nothing was rolled out.
         NothingToProveError: no row has a value for each feature that the model serves.
-        NodeFailedError: the refitted model does not agree with the candidate that was judged.
         RolloutError: an earlier attempt of this run made another model of this version, and serving has that loaded.
     """
     run, decision = load_run(request_path), verdict.read()
@@ -67,7 +65,6 @@ def Register(  # noqa: N802  TFX names components like classes
     refit = refit_model if is_approved else None
     registry = MlflowRegistry(Settings.load(run.home).mlflow_base_url)
     mlflow_run_id = run.request.mlflow_run_id or registry.begin_run(run.request, run.spec)
-    saved_model = saved_model_path(refit or model)
     values = record.values(run, decision, evaluation.uri, refit=refit is not None)
     values["tags"] |= {"ct.data_warnings": warnings_of(anomalies.uri)}
     registry.log(mlflow_run_id, **values)
@@ -75,18 +72,20 @@ def Register(  # noqa: N802  TFX names components like classes
         sources = record.Sources(statistics.uri, anomalies.uri, schema.uri, evaluation.uri)
         record.write_files(run, decision, sources, Path(folder))
         registry.log_files(mlflow_run_id, Path(folder))
-    features = signature_features(saved_model)
+    judged = saved_model_path(model)
+    features = signature_features(judged)
     rows = rows_to_prove_with(eval_split(examples), features, run)
-    agreement = None
-    if refit is not None:
-        agreement = agreement_of(saved_model_path(model), saved_model, rows, run.config.gate.refit_band)
-        require_agreement(agreement)
+    compared = None if refit is None else compare(judged, saved_model_path(refit), rows, run.config.gate)
+    saved_model = saved_model_path(refit) if compared and compared.apart is None else judged
+    if compared and compared.apart is not None:
+        tags = {"ct.refit": "false", "ct.withheld": compared.apart}
+        registry.log(mlflow_run_id, params={}, metrics={}, tags=tags)
     proof = predict_examples(saved_model, rows.head(EXAMPLE_ROWS))
     with tempfile.TemporaryDirectory() as folder:
         record.write_mlflow_model(Path(folder), saved_model, features, proof, mlflow_run_id)
         registry.log_files(mlflow_run_id, Path(folder), MODEL_ARTIFACT)
     version = registry.register(run.request.pipeline, mlflow_run_id, MODEL_ARTIFACT, description=decision.reason)
-    made = _manifest(run, decision, version, saved_model, features, approval, agreement)
+    made = _manifest(run, decision, version, saved_model, features, approval, compared)
     manifest = stage_version(ModelStore(run.home, made.name), made, saved_model, proof)
     registry.tag_version(manifest.name, manifest.version, tags_of(manifest))
     _log_verdict_page(registry, manifest)
@@ -96,6 +95,8 @@ def Register(  # noqa: N802  TFX names components like classes
         f"version {manifest.version} of {manifest.name} registered, {_standing(manifest)}",
         version=manifest.version,
         may_serve=manifest.may_serve,
+        agreement=manifest.agreement.model_dump(mode="json") if manifest.agreement else None,
+        withheld=manifest.withheld,
         mlflow_run_id=mlflow_run_id,
     )
 
@@ -126,64 +127,6 @@ def rows_to_prove_with(split: Path, features: tuple[Feature, ...], run: Run) -> 
             features=[feature.name for feature in features],
         )
     return rows
-
-
-def agreement_of(candidate: Path, refit: Path, rows: Rows, band: float) -> RefitAgreement:
-    """How a refitted model does beside its twin, on rows that the twin was judged on and the refit has learnt from.
-
-    Args:
-        candidate: SavedModel of the twin.
-        refit: SavedModel of the refit.
-        rows: raw rows with labels.
-        band: `gate.refit_band`.
-
-    Raises:
-        NodeFailedError: the refit predicts values that are not finite.
-    """
-    scores, twin = predict(refit, rows.features), predict(candidate, rows.features)
-    if not np.isfinite(scores).all():
-        raise NodeFailedError("The refitted model predicts values that are not finite. No version was registered.")
-    has_both_classes = len(set(rows.labels)) > 1
-    positive = float(rows.labels.mean())
-    return RefitAgreement(
-        rows=len(rows.labels),
-        band=band,
-        auc=float(roc_auc_score(rows.labels, scores)) if has_both_classes else None,
-        twin_auc=float(roc_auc_score(rows.labels, twin)) if has_both_classes else None,
-        level_error=abs(float(scores.mean()) - positive),
-        twin_level_error=abs(float(twin.mean()) - positive),
-        mean_difference=float(np.abs(scores - twin).mean()),
-    )
-
-
-def require_agreement(agreement: RefitAgreement) -> None:
-    """A refit carries its twin's verdict, so it must not be a worse model: neither in how it ranks, nor in its level.
-
-    It has seen the rows, so it may well be better on them. Its AUC must be no more than the band below its twin's, and its mean
-    prediction no more than the band further from the share of positive labels.
-
-    Raises:
-        NodeFailedError: it is worse in one of the two.
-    """
-    apart = []
-    if (
-        agreement.auc is not None
-        and agreement.twin_auc is not None
-        and agreement.auc < agreement.twin_auc - agreement.band
-    ):
-        apart.append(f"its AUC is {agreement.auc:.4f}, its twin's {agreement.twin_auc:.4f}")
-    if agreement.level_error > agreement.twin_level_error + agreement.band:
-        apart.append(
-            f"its mean prediction is {agreement.level_error:.4f} from the share of positive labels, its twin's "
-            f"{agreement.twin_level_error:.4f}"
-        )
-    if apart:
-        raise NodeFailedError(
-            f"The refitted model does not agree with the candidate that was judged, on {agreement.rows} rows that it has "
-            f"learnt from: {' and '.join(apart)}, and gate.refit_band allows {agreement.band:g}. No version was registered; "
-            f"what served before serves on.",
-            **agreement.model_dump(),
-        )
 
 
 def stage_version(
@@ -221,6 +164,8 @@ def tags_of(manifest: VersionManifest) -> dict[str, str]:
         tags["ct.approval"] = f"{answer} by {manifest.approval.by}: {manifest.approval.reason}"
     if manifest.agreement is not None:
         tags["ct.refit_agreement"] = manifest.agreement.model_dump_json()
+    if manifest.withheld is not None:
+        tags["ct.withheld"] = manifest.withheld
     return tags
 
 
@@ -228,6 +173,14 @@ def _standing(manifest: VersionManifest) -> str:
     """Whether it may serve, in words."""
     if manifest.may_serve:
         return "approved" if manifest.approval is None else f"approved by {manifest.approval.by}"
+    if manifest.withheld is not None:
+        name, version, served = manifest.name, manifest.version, manifest.verdict.champion_version
+        now = f"Version {served} serves on" if served else "Nothing serves yet"
+        return (
+            f"withheld: {manifest.withheld}. {now}. Raise the limit or set `refit: false` in pipeline.yaml, deploy it and run "
+            f"`ct trigger {name} --force`; or let the candidate serve as it was judged: "
+            f'`ct rollout {name} --version {version} --force --reason "..."`'
+        )
     if manifest.approval is not None:
         return f"rejected by {manifest.approval.by}: {manifest.approval.reason}"
     return f"{manifest.verdict.outcome.value}: {manifest.verdict.reason}"
@@ -247,8 +200,9 @@ def _manifest(
     saved_model: Path,
     features: tuple[Feature, ...],
     approval: Approval | None,
-    agreement: RefitAgreement | None,
+    compared: Compared | None,
 ) -> VersionManifest:
+    is_refit = compared is not None and compared.apart is None
     return VersionManifest(
         name=version.name,
         version=version.version,
@@ -258,7 +212,7 @@ def _manifest(
         features=features,
         label=run.config.label,
         spans=run.request.spans,
-        refit=agreement is not None,
+        refit=is_refit,
         verdict=decision,
         saved_model_sha256=tree_sha256(saved_model),
         prediction_tolerance=run.config.serving.prediction_tolerance,
@@ -266,6 +220,7 @@ def _manifest(
         recipe_hash=run.request.recipe_hash,
         seed=run.request.seed,
         approval=approval,
-        agreement=agreement,
-        made_with=run.made_with(refit=agreement is not None),
+        agreement=compared.agreement if compared else None,
+        withheld=compared.apart if compared else None,
+        made_with=run.made_with(refit=is_refit),
     )

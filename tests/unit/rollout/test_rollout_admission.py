@@ -9,6 +9,7 @@ from rollout_parts import FEATURES, carry_out, roll_back, roll_out, stage
 
 from ct.contracts import Canary, Feature, Outcome
 from ct.errors import RolloutError
+from ct.home import write_atomically
 from ct.rollout import (
     ModelStore,
     Plan,
@@ -58,6 +59,17 @@ def test_what_the_gate_did_not_approve_needs_force(judged: ModelStore, version: 
         with pytest.raises(RolloutError, match=rf"\({outcome}\).*Version 2 is still serving.*--force --reason"):
             admit(plan, judged)
         assert admit(plan, judged, force=True)
+
+
+def test_a_withheld_version_needs_force(judged: ModelStore) -> None:
+    """The gate approved it, and its refit does not agree with it; that is what the message says."""
+    manifest = judged.manifest(10).model_copy(update={"withheld": "its refit does not agree with it"})
+    write_atomically(judged.version_path(10) / "manifest.json", manifest.model_dump_json())
+    for plan in (rollout_of(judged, 10), canary_of(judged, 10)):
+        with pytest.raises(RolloutError, match=r"10 of .* is withheld: its refit does not agree .*--force --reason"):
+            admit(plan, judged)
+        assert admit(plan, judged, force=True)
+    assert not admit(plan_shadow("flights", 10, **judged.facts(3)), judged)
 
 
 def test_force_marks_only_what_it_overrules(judged: ModelStore) -> None:
