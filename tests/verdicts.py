@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from ct.contracts import Check, CheckOutcome, Outcome, Verdict
+from ct.contracts import Check, CheckOutcome, Outcome, RefitAgreement, Verdict
 
 JUDGED, TRAINED = "a" * 64, ("b" * 64, "c" * 64)
+AGREEMENT = RefitAgreement(
+    rows=4096,
+    band=0.02,
+    difference_band=0.2,
+    auc=0.7003,
+    twin_auc=0.6342,
+    level_error=0.0162,
+    twin_level_error=0.0409,
+    mean_difference=0.0581,
+)
+AGREES = (
+    "agrees with its twin on 4,096 rows: AUC 0.7003 against 0.6342; mean prediction 0.0162 from the share of positives against "
+    "0.0409; 0.02 worse is allowed in both; predictions 0.0581 apart on average, 0.2 is allowed"
+)
+"""What people read of AGREEMENT."""
+WITHHELD = "its refit does not agree with it on 4,096 rows: <they differ>"
 
 
 def comparison(

@@ -14,7 +14,15 @@ from ct.rollout import ModelStore, forced_of
 from ct.triggers.ledger import Ledger
 from ct.triggers.records import RunStatus
 from ct.verdict_page import became, render
-from ct.verdict_page.record import approval_of, open_question, proof_of, verdict_of, version_of
+from ct.verdict_page.record import (
+    agreement_of,
+    approval_of,
+    open_question,
+    proof_of,
+    verdict_of,
+    version_of,
+    withheld_of,
+)
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
@@ -63,6 +71,8 @@ def verdict_page(home: Home, dag_id: str, airflow_run_id: str) -> tuple[int, str
         run_id=run.run_id,
         verdict=found,
         approval=approval_of(home, run.run_id),
+        agreement=agreement_of(home, run.run_id),
+        withheld=withheld_of(home, run.run_id),
         proof=proof_of(home, run.run_id),
         waits=run.status is RunStatus.RUNNING and open_question(home, run.run_id) is not None,
         afterwards=() if version is None else _afterwards(ModelStore(home, run.pipeline), version),

@@ -9,7 +9,7 @@ from ct.cli.runs import waits_for_person
 from ct.errors import CTError, UnknownVersionError
 
 if TYPE_CHECKING:
-    from ct.contracts import Approval, HistoryEntry, Proof, QuarantineRecord, Span, Verdict
+    from ct.contracts import Approval, HistoryEntry, Proof, QuarantineRecord, RefitAgreement, Span, Verdict
     from ct.home import Home
     from ct.rollout import ModelStore
 
@@ -27,6 +27,10 @@ class Judged:
     approval: Approval | None
     spans: tuple[Span, ...] = ()
     refit: bool = False
+    agreement: RefitAgreement | None = None
+    """Of refit and candidate, where there was a refit."""
+    withheld: str | None = None
+    """Why the candidate may not serve although it was approved."""
     spec_hash: str | None = None
     waits: bool = False
     """Whether a person is asked, and has not answered."""
@@ -55,6 +59,8 @@ class Judged:
             "proof": self.proof.model_dump(mode="json") if self.proof else None,
             "spans": [span.model_dump(mode="json") for span in self.spans],
             "refit": self.refit,
+            "agreement": self.agreement.model_dump(mode="json") if self.agreement else None,
+            "withheld": self.withheld,
             "spec_hash": self.spec_hash,
         }
 
@@ -88,6 +94,8 @@ def of_version(store: ModelStore, version: int | None) -> Judged:
         approval=manifest.approval,
         spans=manifest.spans,
         refit=manifest.refit,
+        agreement=manifest.agreement,
+        withheld=manifest.withheld,
         spec_hash=manifest.spec_hash,
         serving=desired.version if desired else None,
         forced=forced_of(store.history(), manifest.version),
@@ -103,7 +111,7 @@ def of_run(home: Home, name: str, run_id: str) -> Judged:
         CTError: the run has none.
     """
     from ct.triggers.ledger import Ledger  # noqa: PLC0415
-    from ct.verdict_page.record import approval_of, verdict_of, version_of  # noqa: PLC0415
+    from ct.verdict_page.record import agreement_of, approval_of, verdict_of, version_of, withheld_of  # noqa: PLC0415
 
     home.check_layout()
     verdict = verdict_of(home, run_id)
@@ -121,5 +129,7 @@ def of_run(home: Home, name: str, run_id: str) -> Judged:
         run_id=run_id,
         verdict=verdict,
         approval=approval_of(home, run_id),
+        agreement=agreement_of(home, run_id),
+        withheld=withheld_of(home, run_id),
         waits=run is not None and waits_for_person(home, run) is not None,
     )

@@ -115,10 +115,10 @@ def _row(manifest: VersionManifest, desired: DesiredState | None, marks: _Marks)
 
 
 def _verdict(manifest: VersionManifest) -> str:
-    """The gate's outcome, and a person's answer where one was asked."""
+    """The gate's outcome, a person's answer where one was asked, and whether the refit's disagreement holds it back."""
     approval = manifest.approval
     answer = "" if approval is None else f", {'approved' if approval.approved else 'rejected'} by {approval.by}"
-    return manifest.verdict.outcome.value + answer
+    return manifest.verdict.outcome.value + answer + (", withheld" if manifest.withheld else "")
 
 
 def _does(version: int, desired: DesiredState | None) -> list[str]:

@@ -46,12 +46,13 @@ def why(name: str, version: int | None, run_id: str | None, as_json: bool) -> No
 
 def lines_of(found: Judged) -> Iterator[str]:
     """What a person reads: the decision, what it rests on, then each check."""
-    from ct.verdict_page.words import grouped, headline  # noqa: PLC0415
+    from ct.verdict_page.words import grouped, headline, standing  # noqa: PLC0415
 
-    verdict, color = found.verdict, OUTCOME_COLORS[found.verdict.outcome.value]
+    verdict, color = found.verdict, "red" if found.withheld else OUTCOME_COLORS[found.verdict.outcome.value]
     what = f"version {found.version}" if found.version else f"the candidate of run {found.run_id}"
-    yield f"{found.name} {what}: {click.style(verdict.outcome.value, fg=color, bold=True)}{_role(found)}"
-    yield headline(verdict, found.approval, waits=found.waits)
+    outcome = click.style(standing(verdict, None, found.withheld), fg=color, bold=True)
+    yield f"{found.name} {what}: {outcome}{_role(found)}"
+    yield headline(verdict, found.approval, waits=found.waits, withheld=found.withheld)
     yield verdict.reason
     yield ""
     yield from (f"{label:{LABEL_WIDTH}}{text}" for label, text in _facts(found))
@@ -73,7 +74,7 @@ def _role(found: Judged) -> str:
 
 
 def _facts(found: Judged) -> Iterator[tuple[str, str]]:
-    from ct.verdict_page.words import answered, became, by, judged_on  # noqa: PLC0415
+    from ct.verdict_page.words import answered, became, by, judged_on, refitted  # noqa: PLC0415
 
     verdict = found.verdict
     against = "nothing served" if verdict.champion_version is None else f"against version {verdict.champion_version}"
@@ -89,6 +90,7 @@ def _facts(found: Judged) -> Iterator[tuple[str, str]]:
     yield "run", ", ".join([found.run_id, *policy])
     if found.approval is not None:
         yield "approval", f"{answered(found.approval)} {by(found.approval)}"
+    yield from refitted(found.agreement, found.withheld)
     yield from became(found.forced, found.quarantined)
     if found.proof is not None:
         yield "proof", f"{'passed' if found.proof.passed else 'failed'}: {found.proof.reason}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ct.contracts import CheckOutcome, DeployedSpec, HistoryEntry, Proof, QuarantineRecord, VersionManifest
 from ct.export.plots import plot_checks
-from ct.verdict_page.words import OVERALL, answered, cells, judged_on, number
+from ct.verdict_page.words import OVERALL, answered, cells, judged_on, number, refitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,7 +84,7 @@ def _head(subject: Subject) -> Iterator[str]:
             ("predicts", f"`{manifest.label}`"),
             ("owner", config.get("owner", NONE)),
             ("made", f"{manifest.created_at:%Y-%m-%d %H:%M} UTC, run `{manifest.run_id}`"),
-            ("verdict", manifest.verdict.outcome.value),
+            ("verdict", manifest.verdict.outcome.value + (", withheld" if manifest.withheld else "")),
             ("approval", _approval(manifest)),
             ("trained on", f"{len(manifest.spans)} spans, {_window(manifest)}{_without_judged(manifest)}"),
         ],
@@ -134,12 +134,7 @@ def _judged(subject: Subject) -> Iterator[str]:
     )
     if manifest.refit:
         yield "The numbers are of its twin, which had not learnt from these rows; this model was trained once more with them."
-    if manifest.agreement is not None:
-        found = manifest.agreement
-        yield (
-            f"On {found.rows:,} of them its AUC is {number(found.auc)} and its twin's {number(found.twin_auc)}; "
-            f"their predictions differ by {found.mean_difference:.4f} on average."
-        )
+    yield from (f"The refit {told}." for _, told in refitted(manifest.agreement, manifest.withheld))
     yield from _checks([check for check in verdict.checks if check.slice == OVERALL])
     yield ""
     yield f"![every check with its interval]({PLOT})"
@@ -169,7 +164,9 @@ def _limits(subject: Subject) -> Iterator[str]:
     checks = verdict.checks
     yield "## Limits"
     yield ""
-    if not manifest.may_serve:
+    if manifest.withheld is not None:
+        yield f"- It is withheld: {plain(manifest.withheld)}. It serves only where somebody forced it, which its history says."
+    elif not manifest.may_serve:
         yield "- The gate did not approve it. It serves only where somebody forced it, which its history says."
     for record in subject.quarantine:
         lifted = f"; lifted by {plain(record.lifted.by)}: {plain(record.lifted.reason)}" if record.lifted else ""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from ct.contracts import Outcome
 from ct.verdict_page.intervals import charts
-from ct.verdict_page.words import HEADER, NUMERIC, answered, by, cells, grouped, headline, judged_on
+from ct.verdict_page.words import HEADER, NUMERIC, answered, by, cells, grouped, headline, judged_on, refitted, standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ct.contracts import Approval, Check, Proof, Verdict, VersionManifest
+    from ct.contracts import Approval, Check, Proof, RefitAgreement, Verdict, VersionManifest
 
 TEMPLATE = Path(__file__).with_name("page.html")
 KINDS = {Outcome.APPROVED: "pass", Outcome.REFUSED: "fail", Outcome.INCONCLUSIVE: "inconclusive"}
@@ -30,6 +30,8 @@ def render_version(
         run_id=manifest.run_id,
         verdict=manifest.verdict,
         approval=manifest.approval,
+        agreement=manifest.agreement,
+        withheld=manifest.withheld,
         proof=proof,
         afterwards=afterwards,
     )
@@ -42,6 +44,8 @@ def render(
     run_id: str,
     verdict: Verdict,
     approval: Approval | None,
+    agreement: RefitAgreement | None = None,
+    withheld: str | None = None,
     proof: Proof | None = None,
     waits: bool = False,
     afterwards: Sequence[tuple[str, str]] = (),
@@ -54,6 +58,8 @@ def render(
         run_id: the run that trained it.
         verdict: what the gate decided.
         approval: what a person or the time-out answered, where the policy asks.
+        agreement: how the refit did beside the candidate, where there was one.
+        withheld: why the candidate may not serve although it was approved.
         proof: what came of starting the service on it, once that was done.
         waits: whether a person is asked and has not answered yet.
         afterwards: what was done about the version since, from ct.verdict_page.words.became.
@@ -63,6 +69,9 @@ def render(
     kind = "inconclusive" if waits else KINDS[verdict.outcome]
     if approval is not None:
         kind = "pass" if approval.approved else "fail"
+    if withheld is not None:
+        kind = "fail"
+    told = [*refitted(agreement, withheld), *afterwards]
     tables = (
         ("Checks that decide", checks.deciding),
         ("Slices", checks.slices),
@@ -73,13 +82,13 @@ def render(
         title=escape(f"{name}, {what}: verdict"),
         heading=f"{escape(name)} <span>{escape(what)}</span>",
         kind=kind,
-        outcome=verdict.outcome.value + (f", {answered(approval)}" if approval else ""),
-        headline=escape(headline(verdict, approval, waits=waits)),
+        outcome=standing(verdict, approval, withheld),
+        headline=escape(headline(verdict, approval, waits=waits, withheld=withheld)),
         reason=_with_code(verdict.reason),
         tiles="".join(_tile(value, label) for value, label in _tiles(verdict)),
         charts=_charts(checks.all),
         tables="".join(_table(title, group) for title, group in tables if group),
-        facts="".join(_fact(label, value) for label, value in _facts(run_id, verdict, approval, proof, afterwards)),
+        facts="".join(_fact(label, value) for label, value in _facts(run_id, verdict, approval, proof, told)),
     )
 
 
@@ -96,12 +105,12 @@ def _facts(
     verdict: Verdict,
     approval: Approval | None,
     proof: Proof | None,
-    afterwards: Sequence[tuple[str, str]],
+    told: Sequence[tuple[str, str]],
 ) -> list[tuple[str, str]]:
     facts = [("run", run_id), ("judged on", judged_on(verdict))]
     if approval is not None:
         facts.append(("approval", f"{answered(approval)} {by(approval)}"))
-    facts += afterwards
+    facts += told
     if proof is not None:
         facts.append(("proof", f"{'passed' if proof.passed else 'failed'}: {proof.reason}"))
     facts += [("sha256 of what it was judged on", digest) for digest in verdict.judged_sha256]

@@ -4,7 +4,7 @@
 
     runs/<run_id>/
       Gate.result.json       facts: {"verdict": Verdict, ...}
-      Register.result.json   facts: {"version": 7, ...}
+      Register.result.json   facts: {"version": 7, "agreement": RefitAgreement or null, "withheld": why or null, ...}
       asked.json             Question, while and after a person is asked
       approval.json          contracts.Approval, once a person or the time-out has answered
       proof.json             contracts.Proof, once the artifact was proven
@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import re
 from datetime import datetime  # noqa: TC003  pydantic needs the class at run time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from ct.contracts import Approval, NodeResult, Proof, Value, Verdict
+from ct.contracts import Approval, NodeResult, Proof, RefitAgreement, Value, Verdict
 from ct.errors import CTError
 from ct.home import write_atomically
 
@@ -55,8 +55,18 @@ def verdict_of(home: Home, run_id: str) -> Verdict | None:
 
 def version_of(home: Home, run_id: str) -> int | None:
     """The version that a run registered, if it has."""
-    result = _read(home, run_id, f"{REGISTER}.result.json", NodeResult)
-    return None if result is None else result.facts.get("version")
+    return _registered(home, run_id).get("version")
+
+
+def agreement_of(home: Home, run_id: str) -> RefitAgreement | None:
+    """How a run's refit did beside the candidate; None when there was none, or not yet."""
+    found = _registered(home, run_id).get("agreement")
+    return None if found is None else RefitAgreement.model_validate(found)
+
+
+def withheld_of(home: Home, run_id: str) -> str | None:
+    """Why a run's version may not serve although it was approved; None for every other."""
+    return _registered(home, run_id).get("withheld")
 
 
 def approval_of(home: Home, run_id: str) -> Approval | None:
@@ -90,6 +100,12 @@ def forget_answer(home: Home, run_id: str) -> None:
     """Drop question and answer: the gate has judged anew."""
     for name in (ANSWER, QUESTION):
         (_folder(home, run_id) / name).unlink(missing_ok=True)
+
+
+def _registered(home: Home, run_id: str) -> dict[str, Any]:
+    """What Register reported; nothing when it has not run."""
+    result = _read(home, run_id, f"{REGISTER}.result.json", NodeResult)
+    return {} if result is None else result.facts
 
 
 def _read(home: Home, run_id: str, name: str, model: type[Model]) -> Model | None:

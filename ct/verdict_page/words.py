@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from ct.contracts import Approval, Check, HistoryEntry, Lift, QuarantineRecord, Verdict
+    from ct.contracts import Approval, Check, HistoryEntry, Lift, QuarantineRecord, RefitAgreement, Verdict
 
 OVERALL = "overall"
 HEADER = ("outcome", "check", "on", "value", "champion", "better by", "interval", "level", "limit", "rows", "method")
@@ -58,14 +58,18 @@ def grouped(checks: Sequence[Check]) -> Grouped:
     )
 
 
-def headline(verdict: Verdict, approval: Approval | None, *, waits: bool = False) -> str:
+def headline(verdict: Verdict, approval: Approval | None, *, waits: bool = False, withheld: str | None = None) -> str:
     """What was decided, and by whom, as a sentence.
 
     Args:
         verdict: the gate's.
         approval: the answer of a person or of the time-out.
         waits: whether a person is asked and has not answered yet.
+        withheld: why the candidate may not serve although it was approved.
     """
+    if withheld is not None:
+        person = "" if approval is None else f", {approval.by} {answered(approval)} it"
+        return f"Withheld: the candidate {JUDGED[verdict.outcome]}{person}, and {withheld}."
     if waits:
         return f"The candidate {JUDGED[verdict.outcome]}, and waits for a person's approval."
     if approval is not None:
@@ -76,6 +80,12 @@ def headline(verdict: Verdict, approval: Approval | None, *, waits: bool = False
         Outcome.REFUSED: "Refused: what serves now serves on." if against else "Refused: nothing serves yet.",
         Outcome.INCONCLUSIVE: f"Inconclusive: the data cannot tell whether the candidate is better{against}.",
     }[verdict.outcome]
+
+
+def standing(verdict: Verdict, approval: Approval | None, withheld: str | None) -> str:
+    """The gate's outcome in a word, and what was said or found behind it."""
+    said = [verdict.outcome.value, *([answered(approval)] if approval else []), *(["withheld"] if withheld else [])]
+    return ", ".join(said)
 
 
 def answered(approval: Approval) -> str:
@@ -101,6 +111,26 @@ def became(forced: Sequence[HistoryEntry], quarantined: QuarantineRecord | None)
         if quarantined.lifted is not None:
             told.append(("lifted", by(quarantined.lifted)))
     return told
+
+
+def refitted(agreement: RefitAgreement | None, withheld: str | None) -> list[tuple[str, str]]:
+    """How a refit did beside its twin: what, and each number with its limit. Nothing where there are no numbers.
+
+    Args:
+        agreement: the numbers.
+        withheld: why the two do not agree.
+    """
+    if agreement is None:
+        return []
+    stands = "agrees with its twin" if withheld is None else "does not agree with its twin, which is this version,"
+    ranks = f"AUC {number(agreement.auc)} against {number(agreement.twin_auc)}"
+    level = (
+        f"mean prediction {number(agreement.level_error)} from the share of positives against "
+        f"{number(agreement.twin_level_error)}; {agreement.band:g} worse is allowed in both"
+    )
+    apart = f"predictions {number(agreement.mean_difference)} apart on average"
+    limit = "" if agreement.difference_band is None else f", {agreement.difference_band:g} is allowed"
+    return [("refit", f"{stands} on {agreement.rows:,} rows: {ranks}; {level}; {apart}{limit}")]
 
 
 def _told(who: str, at: datetime, reason: str) -> str:

@@ -31,7 +31,7 @@ from ct.triggers.claims import Ask
 from ct.triggers.ledger import Ledger
 from ct.triggers.records import Arrival
 from ct.verdict_page.record import Question, answer, approval_of, ask, open_question
-from tests.verdicts import verdict_with
+from tests.verdicts import AGREEMENT, WITHHELD, verdict_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -291,11 +291,15 @@ def test_the_page_in_airflow_is_found_by_the_runs_name_in_the_ledger(home: Home)
     status, page = verdict_page(home, "p", "manual__1")
     assert status == 200
     assert "&lt;b&gt;ada&lt;/b&gt; rejected it" in page
-    registered = NodeResult(node_id="Register", ok=True, seconds=1, peak_rss_mb=1, facts={"version": 7})
+    facts = {"version": 7, "agreement": AGREEMENT.model_dump(mode="json"), "withheld": WITHHELD}
+    registered = NodeResult(node_id="Register", ok=True, seconds=1, peak_rss_mb=1, facts=facts)
     write_atomically(home.runs / RUN / "Register.result.json", registered.model_dump_json())
     record = QuarantineRecord(version=7, generation=2, fingerprint=None, reason="errors", by="monitor", at=NOW)
     write_atomically(home.models / "p" / "quarantine.json", f'{{"records": [{record.model_dump_json()}]}}')
-    assert "by monitor, 2026-03-01 12:00 UTC: errors" in verdict_page(home, "p", "manual__1")[1]
+    page = verdict_page(home, "p", "manual__1")[1]
+    assert "by monitor, 2026-03-01 12:00 UTC: errors" in page
+    assert "does not agree with its twin, which is this version, on 4,096 rows: AUC 0.7003 against 0.6342" in page
+    assert "refused, rejected, withheld" in page
     for other in (f"../{RUN}", RUN, "<script>"):
         status, page = verdict_page(home, "p", other)
         assert status == 404

@@ -24,13 +24,14 @@ from ct.contracts import (
     Outcome,
     Proof,
     QuarantineRecord,
+    RefitAgreement,
     Span,
 )
 from ct.errors import ConfigError, CTError, UnknownVersionError
 from ct.home import Home, write_atomically
 from ct.rollout import ModelStore
 from tests.manifests import manifest_of
-from tests.verdicts import JUDGED, TRAINED, verdict_with
+from tests.verdicts import AGREEMENT, AGREES, JUDGED, TRAINED, WITHHELD, verdict_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +165,42 @@ def test_what_became_of_a_version_is_told_too(store: ModelStore, ct: Callable[..
     told = json.loads(ct("why", "trips", "7", "--json"))
     assert (told["forced"][0]["actor"], told["quarantined"]["by"]) == ("bob", "eve")
     assert "bob" not in ct("why", "trips", "6")
+
+
+def test_how_a_refit_did_beside_its_twin_is_told(store: ModelStore, ct: Callable[..., str]) -> None:
+    """In the words of the page, and as JSON; of a run too."""
+    restage(store, 6, agreement=AGREEMENT, refit=True)
+    assert f"refit       {AGREES}\n" in ct("why", "trips", "6")
+    told = json.loads(ct("why", "trips", "6", "--json"))
+    assert RefitAgreement.model_validate(told["agreement"]) == AGREEMENT
+    assert told["withheld"] is None
+    assert "refit  " not in ct("why", "trips", "7")
+    facts = {"verdict": verdict_with().model_dump(mode="json")}
+    registered = {"version": 6, "agreement": AGREEMENT.model_dump(mode="json"), "withheld": None}
+    for node_id, found in (("Gate", facts), ("Register", registered)):
+        result = NodeResult(node_id=node_id, ok=True, seconds=1, peak_rss_mb=1, facts=found)
+        path = Home(store.root.parent.parent).runs / "trips-1" / f"{node_id}.result.json"
+        write_atomically(path, result.model_dump_json())
+    assert f"refit       {AGREES}\n" in ct("why", "trips", "--run", "trips-1")
+
+
+def test_a_withheld_version_is_approved_and_says_why_it_does_not_serve(
+    store: ModelStore, ct: Callable[..., str]
+) -> None:
+    """In the first line, in words, and in the list of versions."""
+    restage(store, 6, agreement=AGREEMENT, withheld=WITHHELD)
+    lines = ct("why", "trips", "6").splitlines()
+    assert lines[0].startswith("trips version 6: approved, withheld")
+    assert lines[1] == f"Withheld: the candidate passed the gate, and {WITHHELD}."
+    assert any(line.startswith("refit       does not agree with its twin, which is this version,") for line in lines)
+    assert json.loads(ct("why", "trips", "6", "--json"))["withheld"] == WITHHELD
+    assert "approved, withheld" in ct("models", "trips")
+
+
+def restage(store: ModelStore, version: int, **more: object) -> None:
+    """The version with more on record."""
+    manifest = store.manifest(version).model_copy(update=more)
+    write_atomically(store.version_path(version) / "manifest.json", manifest.model_dump_json())
 
 
 def test_json_has_everything(ct: Callable[..., str]) -> None:

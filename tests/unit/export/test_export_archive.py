@@ -27,6 +27,7 @@ from ct.export import export
 from ct.home import Home, write_atomically
 from ct.rollout import ModelStore
 from tests.manifests import MADE_WITH, manifest_of
+from tests.verdicts import AGREEMENT, AGREES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,6 +206,22 @@ def test_the_pins_are_those_of_the_training_not_of_the_deployment(store: ModelSt
     card = files["trips-7/card.md"].decode()
     assert "| ct | 0.1.0, commit `c0ffee`, code `cccccccccccc` |" in card
     assert "| requirements, training | `222222222222` |" in card
+
+
+def test_the_card_tells_how_the_refit_did(store: ModelStore, tmp_path: Path) -> None:
+    """In the words of `ct why`; of a withheld version also among its limits."""
+    manifest = store.manifest(7).model_copy(update={"agreement": AGREEMENT})
+    write_atomically(store.version_path(7) / "manifest.json", manifest.model_dump_json())
+    exported(store, tmp_path / "a.tar.gz")
+    card = read(tmp_path / "a.tar.gz")["trips-7/card.md"].decode()
+    assert f"The refit {AGREES}." in card
+    assert "withheld" not in card
+    withheld = manifest.model_copy(update={"refit": False, "withheld": "its refit does not agree with it"})
+    write_atomically(store.version_path(7) / "manifest.json", withheld.model_dump_json())
+    exported(store, tmp_path / "b.tar.gz")
+    card = read(tmp_path / "b.tar.gz")["trips-7/card.md"].decode()
+    assert "| verdict | approved, withheld |" in card
+    assert "- It is withheld: its refit does not agree with it. It serves only where somebody forced it" in card
 
 
 def test_the_card_tells_when_the_version_served(store: ModelStore, tmp_path: Path) -> None:

@@ -36,9 +36,9 @@ from ct.verdict_page.record import (
     verdict_of,
     version_of,
 )
-from ct.verdict_page.words import cells, grouped, headline, markdown
+from ct.verdict_page.words import cells, grouped, headline, markdown, refitted, standing
 from tests.manifests import manifest_of
-from tests.verdicts import JUDGED, TRAINED, comparison, verdict_with
+from tests.verdicts import AGREEMENT, AGREES, JUDGED, TRAINED, WITHHELD, comparison, verdict_with
 
 if TYPE_CHECKING:
     from ct.contracts import Verdict
@@ -178,6 +178,37 @@ def test_the_headline_says_who_decided() -> None:
     assert headline(unsure, None, waits=True).endswith("and waits for a person's approval.")
     assert 'class="pill pass"' in page_of(unsure, YES)
     assert '<div class="notice fail"><b>' in page_of(verdict_with(outcome=Outcome.APPROVED), NO)
+
+
+def test_how_a_refit_did_beside_its_twin_is_on_the_page() -> None:
+    """Each number with its limit; nothing where there was no refit, and no limit where there was none."""
+    manifest = manifest_of("flights", 7, Path(__file__).parent).model_copy(update={"agreement": AGREEMENT})
+    assert f"<th>refit</th><td>{AGREES}</td>" in render_version(manifest)
+    assert "<th>refit</th>" not in render_version(manifest.model_copy(update={"agreement": None}))
+    ((_, before),) = refitted(
+        AGREEMENT.model_copy(update={"difference_band": None, "auc": None, "twin_auc": None}), None
+    )
+    assert before.endswith("predictions 0.0581 apart on average")
+    assert "AUC - against -" in before
+
+
+def test_a_withheld_candidate_is_told_from_an_approved_one() -> None:
+    """In the headline, by colour and in a word, though the gate and a person had approved it."""
+    manifest = manifest_of("flights", 7, Path(__file__).parent).model_copy(
+        update={"agreement": AGREEMENT, "withheld": WITHHELD}
+    )
+    assert not manifest.may_serve
+    text = render_version(manifest)
+    assert '<span class="pill fail">approved, withheld</span>' in text
+    assert (
+        "<b>Withheld: the candidate passed the gate, and its refit does not agree with it on 4,096 rows: &lt;they"
+        in text
+    )
+    assert "<th>refit</th><td>does not agree with its twin, which is this version, on 4,096 rows: AUC" in text
+    assert "may serve" not in text
+    asked = headline(manifest.verdict, YES, withheld=WITHHELD)
+    assert asked.startswith("Withheld: the candidate passed the gate, ada approved it, and its refit does not agree")
+    assert standing(manifest.verdict, YES, WITHHELD) == "approved, approved, withheld"
 
 
 def test_deciding_checks_come_first_and_the_worst_slices_next() -> None:
