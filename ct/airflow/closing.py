@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ct.home import Home
     from ct.triggers.ledger import Ledger
 
-GATE, TRAINER = "Gate", "Trainer"
+GATE, TRAINER, REGISTER = "Gate", "Trainer", "Register"
 BAD_SPAN, BAD_DATA = "SpanRefusedError", "DataAnomalyError"
 CAUSES = {BAD_SPAN: SkipCause.UNREADABLE_SPAN, BAD_DATA: SkipCause.SCHEMA_BREAK}
 """Errors of nodes that say: the data is the cause, and no other try helps."""
@@ -92,7 +92,7 @@ def ending_of(
 
     A run that its data stopped before training is skipped: nothing failed, and nothing was wasted. Any other run with a
     failed task failed, also when its gate had approved. A run without one whose gate never spoke failed too: somebody ended
-    it before that.
+    it before that. A candidate that was approved and then withheld, because its refit does not agree with it, is refused.
     """
     stops = [result for result in results.values() if is_stop(result)]
     if stops and not _is_done(results, TRAINER) and not _is_done(results, GATE):
@@ -108,13 +108,7 @@ def ending_of(
         return Ending(RunStatus.FAILED, f"{failed_tasks[0]} failed; its log in Airflow says why")
     if gate is None or not gate.ok:
         return Ending(RunStatus.FAILED, "it was ended before its gate had judged")
-    version = results["Register"].facts.get("version") if "Register" in results else None
-    reason = str(gate.facts.get("reason", gate.message))
-    if approval is None:
-        return Ending(STATUSES[Outcome(gate.facts["outcome"])], reason, version=version)
-    answer = "approved" if approval.approved else "rejected"
-    status = RunStatus.APPROVED if approval.approved else RunStatus.REFUSED
-    return Ending(status, f"{answer} by {approval.by}: {approval.reason}. The gate: {reason}", version=version)
+    return _of_verdict(gate, results.get(REGISTER), approval)
 
 
 def refused_spans(request: RunRequest, result: NodeResult) -> dict[str, str]:
@@ -137,6 +131,19 @@ def refused_spans(request: RunRequest, result: NodeResult) -> dict[str, str]:
     of_eval = [name for name in judged if name in new] or judged
     taken_out = [*(learnt if "train" in splits else ()), *(of_eval if "eval" in splits or request.holdout else ())]
     return dict.fromkeys(taken_out, "; ".join(found) or result.message)
+
+
+def _of_verdict(gate: NodeResult, register: NodeResult | None, approval: Approval | None) -> Ending:
+    """The end of a run in which nothing failed: the gate's outcome, unless a person or the refit had another say."""
+    version = None if register is None else register.facts.get("version")
+    if register is not None and register.facts.get("withheld"):
+        return Ending(RunStatus.REFUSED, register.message, version=version)
+    reason = str(gate.facts.get("reason", gate.message))
+    if approval is None:
+        return Ending(STATUSES[Outcome(gate.facts["outcome"])], reason, version=version)
+    answer = "approved" if approval.approved else "rejected"
+    status = RunStatus.APPROVED if approval.approved else RunStatus.REFUSED
+    return Ending(status, f"{answer} by {approval.by}: {approval.reason}. The gate: {reason}", version=version)
 
 
 def is_stop(result: NodeResult) -> bool:

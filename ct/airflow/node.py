@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from ct.airflow.api import APPROVAL
 from ct.airflow.claim import CLAIM
-from ct.airflow.closing import GATE, TRAINER, is_stop, stopped_by_data
+from ct.airflow.closing import GATE, REGISTER, TRAINER, is_stop, stopped_by_data
 from ct.airflow.verdict_link import VerdictLink
 from ct.contracts import NodeJob, Outcome, RunRequest
 from ct.deploy import spec_dir_of
@@ -31,7 +31,7 @@ class NodeOperator(BaseOperator):
 
     Killing the task, or its timeout, ends the node. Whether a failure is tried again is the node's to say: bad data never
     is. With `after_approval` the task is skipped unless the candidate is approved: by the person whom the policy asks, else by
-    the gate.
+    the gate; and, behind Register, when its version is withheld.
 
     Args:
         pipeline: whose run it is.
@@ -66,6 +66,8 @@ class NodeOperator(BaseOperator):
         request = RunRequest.model_validate_json(request_path.read_text(encoding="utf-8"))
         upstream = self.get_flat_relative_ids(upstream=True)
         stopped = stopped_by_data(home, request.run_id, upstream)
+        if self.after_approval and REGISTER in upstream:
+            _refuse_withheld(ti)
         if stopped is not None:  # Register runs where others were skipped, and must not here
             raise AirflowSkipException(stopped)
         Ledger.open(home).reopen(request.run_id)
@@ -121,3 +123,10 @@ def _require_approval(ti: RuntimeTaskInstanceProtocol, approval: Approval | None
     verdict = ti.xcom_pull(task_ids=GATE) or {}
     if verdict.get("outcome") != Outcome.APPROVED.value:
         raise AirflowSkipException(f"The gate did not approve: {verdict.get('reason', 'it has not judged')}")
+
+
+def _refuse_withheld(ti: RuntimeTaskInstanceProtocol) -> None:
+    """Raises AirflowSkipException when the version that was registered may not serve, although the candidate was approved."""
+    registered = ti.xcom_pull(task_ids=REGISTER) or {}
+    if registered.get("withheld"):
+        raise AirflowSkipException(f"Version {registered['version']} is withheld: {registered['withheld']}")

@@ -76,6 +76,16 @@ def test_a_persons_answer_is_the_end_of_a_run_that_was_asked_about(approved: boo
     assert ending.message.endswith("by ann: looks right. The gate: because")
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_candidate_that_is_withheld_is_refused(asked: bool) -> None:  # noqa: FBT001  the case
+    """Though gate or person approved: its refit does not agree. Nothing failed, so nothing is tried again; it has a version."""
+    register = result("Register", message="version 3 registered, withheld", version=3, withheld="its refit does not")
+    approval = Approval(approved=True, by="ann", at=NOW, reason="looks right") if asked else None
+    ending = ending_of(request("a", "a"), {"Gate": gate("approved"), "Register": register}, (), approval)
+    assert (ending.status, ending.version) == (RunStatus.REFUSED, 3)
+    assert ending.message == "version 3 registered, withheld"
+
+
 def test_a_failure_after_approval_is_a_failed_run() -> None:
     """A model that was approved but did not reach serving is not a success."""
     results = {"Gate": gate("approved"), "Rollout": result("Rollout", ok=False, message="a worker refused")}

@@ -69,6 +69,26 @@ def test_a_node_after_approval_is_skipped_without_it(
     assert jobs == []
 
 
+def test_a_withheld_version_is_neither_proven_nor_rolled_out(
+    run: Run, node: Callable[[Any], list[NodeJob]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The candidate was approved, and its refit does not agree with it. What runs before Register is not held back."""
+    jobs = node({"ok": True})
+    run.land("jan")
+    run.claim()
+    run.xcoms["Gate"] = {"outcome": "approved"}
+    run.xcoms["Register"] = {"version": 3, "may_serve": False, "withheld": "its refit does not agree with it"}
+    execute(run, "Refit", after_approval=True)  # cleared: what Register said is of the attempt before
+    assert len(jobs) == 1
+    monkeypatch.setattr(NodeOperator, "get_flat_relative_ids", lambda *_, **__: {"Gate", "Register"})
+    with pytest.raises(AirflowSkipException, match="Version 3 is withheld: its refit does not agree with it"):
+        execute(run, "Rollout", after_approval=True)
+    assert len(jobs) == 1
+    run.xcoms["Register"] = {"version": 3, "may_serve": True, "withheld": None}
+    execute(run, "Rollout", after_approval=True)
+    assert len(jobs) == 2
+
+
 def test_killing_the_task_ends_the_node(run: Run, node: Callable[[Any], list[NodeJob]]) -> None:
     """Also when the task has not come to its node yet."""
     jobs = node({"ok": True})
