@@ -95,7 +95,8 @@ def stage(
 ) -> None:
     """Put a version into the store, with offline predictions of `claimed` times the distance."""
     saved_model = export(folder / f"model{version}", factor, loops=loops, ballast_mb=ballast_mb)
-    manifest = manifest_of(store.name, version, saved_model, features=features)
+    judged_against = None if version == 1 else 1  # in these tests version 1 serves first
+    manifest = manifest_of(store.name, version, saved_model, features=features, judged_against=judged_against)
     offline = ROW["distance"] * (factor if claimed is None else claimed)
     store.stage(saved_model, manifest, {"instances": [ROW], "predictions": [offline]})
 
