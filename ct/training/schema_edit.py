@@ -25,6 +25,10 @@ ADVICE = {
     "SCHEMA_MISSING_COLUMN": "take its `feature` block out, and its name out of features.py",
 }
 BY_HAND = "edit schema.pbtxt by hand, as TFDV's message says"
+DENSE = (
+    "Transform takes a feature with `shape { }` only with a value in each row. Write `value_count { min: 1 max: 1 }` in its "
+    "place, lower `min_fraction`, and let features.py take a sparse tensor"
+)
 UNKNOWN_LAYOUT = "schema.pbtxt is laid out in a way that ct cannot edit; edit it by hand"
 SHARE_DIGITS = 1e4
 VALUES_SHOWN = 10
@@ -108,6 +112,8 @@ def _less_present(
     found = presence.field("min_fraction") if presence else None
     if found is None or finding.present is None:
         raise _refusal(finding, f"schema.pbtxt sets no `min_fraction` for it; {BY_HAND}")
+    if feature.HasField("shape"):
+        raise _refusal(finding, DENSE)
     feature.presence.min_fraction = math.floor(finding.present * SHARE_DIGITS) / SHARE_DIGITS
     return pbtxt.with_value(text, found, f"{feature.presence.min_fraction:g}")
 

@@ -70,6 +70,13 @@ def test_accepting_changes_what_was_found_and_nothing_else(accepted: Finding, be
     text_format.Parse(edited, schema_pb2.Schema())
 
 
+def test_what_transform_would_refuse_is_not_accepted() -> None:
+    """A dense feature with missing values: the next run would fail after the data was accepted."""
+    text = 'feature { name: "dense" type: BYTES presence { min_fraction: 1 } shape { } }'
+    with pytest.raises(ConfigError, match="Write `value_count"):
+        accepting(text, finding("dense", "FEATURE_TYPE_LOW_FRACTION_PRESENT", present=0.5))
+
+
 @pytest.mark.parametrize(
     ("refused", "advice"),
     [
