@@ -301,7 +301,10 @@ class RefitAgreement(Value):
     """How far a refitted model is from its twin, on rows that the twin was judged on."""
 
     rows: int = Field(ge=0)
-    band: float = Field(description="`gate.refit_band`: how much worse it may be in AUC and in its level.")
+    band: float = Field(description="`gate.refit_band`: how much worse it may be in AUC.")
+    level_band: float | None = Field(
+        default=None, description="`gate.refit_level`; None of a version from before it had a limit of its own: `band`."
+    )
     difference_band: float | None = Field(
         default=None, description="`gate.refit_difference`; None of a version from before that was limited."
     )

@@ -93,7 +93,9 @@ def _judged(stage: Stage, month: Landed) -> Judged:
     verdict = month.verdict
     first = next(check for check in verdict.checks if check.slice == "overall")
     compared = _comparison(verdict.checks)
-    desired = ModelStore(stage.home, PIPELINE).desired()
+    store, run = ModelStore(stage.home, PIPELINE), month.run
+    desired = store.desired()
+    is_withheld = run.version is not None and store.manifest(run.version).withheld is not None
     return Judged(
         span=month.span,
         rows=month.rows,
@@ -105,9 +107,9 @@ def _judged(stage: Stage, month: Landed) -> Judged:
         low=compared.low if compared else None,
         high=compared.high if compared else None,
         margin=compared.threshold if compared else None,
-        verdict=verdict.outcome.value,
-        reason=verdict.reason,
-        version=month.run.version,
+        verdict="withheld" if is_withheld else verdict.outcome.value,
+        reason=run.message if is_withheld else verdict.reason,
+        version=run.version,
         serves=desired.version if desired else None,
     )
 

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 NONE = "-"
 SERVED, FROZEN = "#0b6e4f", "#b0413e"
-MARKS = {"approved": ("o", SERVED), "refused": ("X", FROZEN), "inconclusive": ("D", "#c98c10")}
+MARKS = {
+    "approved": ("o", SERVED),
+    "refused": ("X", FROZEN),
+    "inconclusive": ("D", "#c98c10"),
+    "withheld": ("X", "#c98c10"),
+}
 
 
 @dataclass(frozen=True)

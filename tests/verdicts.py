@@ -8,6 +8,7 @@ JUDGED, TRAINED = "a" * 64, ("b" * 64, "c" * 64)
 AGREEMENT = RefitAgreement(
     rows=4096,
     band=0.02,
+    level_band=0.05,
     difference_band=0.2,
     auc=0.7003,
     twin_auc=0.6342,
@@ -16,8 +17,8 @@ AGREEMENT = RefitAgreement(
     mean_difference=0.0581,
 )
 AGREES = (
-    "agrees with its twin on 4,096 rows: AUC 0.7003 against 0.6342; mean prediction 0.0162 from the share of positives against "
-    "0.0409; 0.02 worse is allowed in both; predictions 0.0581 apart on average, 0.2 is allowed"
+    "agrees with its twin on 4,096 rows: AUC 0.7003 against 0.6342, 0.02 worse is allowed; mean prediction 0.0162 from the "
+    "share of positives against 0.0409, 0.05 worse is allowed; predictions 0.0581 apart on average, 0.2 is allowed"
 )
 """What people read of AGREEMENT."""
 WITHHELD = "its refit does not agree with it on 4,096 rows: <they differ>"

@@ -1,6 +1,7 @@
 """Whether a refit agrees with its twin, the candidate that was judged.
 
-A refit carries its twin's verdict, so it must not be another model: not a worse one by more than `gate.refit_band`, and none
+A refit carries its twin's verdict, so it must not be another model: not a worse one by more than `gate.refit_band` and
+`gate.refit_level`, and none
 whose predictions are further than `gate.refit_difference` from its twin's, on average.
 """
 
@@ -51,6 +52,7 @@ def compare(twin: Path, refit: Path, rows: Rows, gate: GateConfig) -> Compared:
     agreement = RefitAgreement(
         rows=len(rows),
         band=gate.refit_band,
+        level_band=gate.refit_level,
         difference_band=gate.refit_difference,
         auc=float(roc_auc_score(rows.labels, scores)) if has_both_classes else None,
         twin_auc=float(roc_auc_score(rows.labels, judged)) if has_both_classes else None,
@@ -65,21 +67,24 @@ def disagreement(agreement: RefitAgreement) -> str | None:
     """Why a refit does not agree with its twin; None where it does.
 
     It has seen the rows, so it may well be better on them. Its AUC must be no more than the band below its twin's, its mean
-    prediction no more than the band further from the share of positive labels, and its predictions must not be others: of two
+    prediction no more than its band further from the share of positive labels, and its predictions must not be others: of two
     models that rank equally well, one may be wrong about whom the other is right about.
     """
     apart = []
-    band = f"and gate.refit_band allows {agreement.band:g}"
+    level_band = agreement.band if agreement.level_band is None else agreement.level_band
     if (
         agreement.auc is not None
         and agreement.twin_auc is not None
         and agreement.auc < agreement.twin_auc - agreement.band
     ):
-        apart.append(f"the refit's AUC is {agreement.auc:.4f}, its twin's {agreement.twin_auc:.4f}, {band} less")
-    if agreement.level_error > agreement.twin_level_error + agreement.band:
+        apart.append(
+            f"the refit's AUC is {agreement.auc:.4f}, its twin's {agreement.twin_auc:.4f}, and "
+            f"gate.refit_band allows {agreement.band:g} less"
+        )
+    if agreement.level_error > agreement.twin_level_error + level_band:
         apart.append(
             f"the refit's mean prediction is {agreement.level_error:.4f} from the share of positive labels, its twin's "
-            f"{agreement.twin_level_error:.4f}, {band} more"
+            f"{agreement.twin_level_error:.4f}, and gate.refit_level allows {level_band:g} more"
         )
     if agreement.difference_band is not None and agreement.mean_difference > agreement.difference_band:
         apart.append(

@@ -22,6 +22,7 @@ GATE = GateConfig(threshold=0.6)
 AGREEMENT = RefitAgreement(
     rows=300,
     band=0.02,
+    level_band=0.05,
     difference_band=0.2,
     auc=0.8,
     twin_auc=0.81,
@@ -35,7 +36,7 @@ LABELS = np.array([1, 1, 0, 0, 0], np.float32)
 @pytest.mark.parametrize(
     "better",
     [
-        {},
+        {"level_error": 0.069},
         {"auc": 0.99, "level_error": 0.0},
         {"auc": None, "twin_auc": None},
         {"difference_band": None, "mean_difference": 1},
@@ -52,8 +53,8 @@ def test_a_refit_may_be_better_than_its_twin_and_a_little_worse(better: dict[str
     [
         ({"auc": 0.78}, "the refit's AUC is 0.7800, its twin's 0.8100, and gate.refit_band allows 0.02 less"),
         (
-            {"level_error": 0.05},
-            "the refit's mean prediction is 0.0500 from the share of positive labels, its twin's 0.0200",
+            {"level_error": 0.08},
+            "the refit's mean prediction is 0.0800 from the share of positive labels, its twin's 0.0200, and gate.refit_level",
         ),
         (
             {"mean_difference": 0.21, "auc": 0.99},
