@@ -302,9 +302,7 @@ class RefitAgreement(Value):
 
     rows: int = Field(ge=0)
     band: float = Field(description="`gate.refit_band`: how much worse it may be in AUC.")
-    level_band: float | None = Field(
-        default=None, description="`gate.refit_level`; None of a version from before it had a limit of its own: `band`."
-    )
+    level_band: float = Field(description="`gate.refit_level`: how much worse it may be in its level.")
     difference_band: float | None = Field(
         default=None, description="`gate.refit_difference`; None of a version from before that was limited."
     )
@@ -313,6 +311,14 @@ class RefitAgreement(Value):
     level_error: float = Field(description="Distance of the mean prediction from the share of positive labels.")
     twin_level_error: float
     mean_difference: float = Field(description="Mean absolute difference between the two models' predictions.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_before_level_band(cls, values: object) -> object:
+        """Versions from before the level had a limit of its own were held to `band` in both, and must stay readable."""
+        if isinstance(values, dict) and "level_band" not in values and "band" in values:
+            return {**values, "level_band": values["band"]}
+        return values
 
 
 class VersionManifest(Value):

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from ct.contracts import NodeResult, Outcome, RunRequest
 from ct.triggers.records import RunStatus, SkipCause
-from ct.verdict_page.record import approval_of
+from ct.verdict_page.record import GATE, REGISTER, approval_of
+from ct.verdict_page.words import answered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ct.home import Home
     from ct.triggers.ledger import Ledger
 
-GATE, TRAINER, REGISTER = "Gate", "Trainer", "Register"
+TRAINER = "Trainer"
 BAD_SPAN, BAD_DATA = "SpanRefusedError", "DataAnomalyError"
 CAUSES = {BAD_SPAN: SkipCause.UNREADABLE_SPAN, BAD_DATA: SkipCause.SCHEMA_BREAK}
 """Errors of nodes that say: the data is the cause, and no other try helps."""
@@ -141,9 +142,10 @@ def _of_verdict(gate: NodeResult, register: NodeResult | None, approval: Approva
     reason = str(gate.facts.get("reason", gate.message))
     if approval is None:
         return Ending(STATUSES[Outcome(gate.facts["outcome"])], reason, version=version)
-    answer = "approved" if approval.approved else "rejected"
     status = RunStatus.APPROVED if approval.approved else RunStatus.REFUSED
-    return Ending(status, f"{answer} by {approval.by}: {approval.reason}. The gate: {reason}", version=version)
+    return Ending(
+        status, f"{answered(approval)} by {approval.by}: {approval.reason}. The gate: {reason}", version=version
+    )
 
 
 def is_stop(result: NodeResult) -> bool:

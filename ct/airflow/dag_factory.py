@@ -20,7 +20,6 @@ from pydantic import ValidationError
 
 from ct.airflow.api import APPROVAL
 from ct.airflow.claim import CLAIM, ClaimSpans
-from ct.airflow.closing import GATE
 from ct.airflow.finish import FINISH, FinishRun
 from ct.airflow.node import NodeOperator
 from ct.airflow.watcher import SpanTrigger
@@ -28,6 +27,7 @@ from ct.config import PipelineConfig
 from ct.contracts import Outcome, Stage
 from ct.deploy import deployed_pipelines, deployed_spec
 from ct.errors import CTError
+from ct.verdict_page.record import GATE
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ct.airflow.closing import GATE, read_request, read_results
+from ct.airflow.closing import read_request, read_results
 from ct.contracts import TriggerKind
 from ct.triggers.records import JUDGED, RunStatus
+from ct.verdict_page.record import GATE
 
 if TYPE_CHECKING:
     from ct.config import PipelineConfig

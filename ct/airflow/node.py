@@ -9,14 +9,14 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from ct.airflow.api import APPROVAL
 from ct.airflow.claim import CLAIM
-from ct.airflow.closing import GATE, REGISTER, TRAINER, is_stop, stopped_by_data
+from ct.airflow.closing import TRAINER, is_stop, stopped_by_data
 from ct.airflow.verdict_link import VerdictLink
 from ct.contracts import NodeJob, Outcome, RunRequest
 from ct.deploy import spec_dir_of
 from ct.errors import CTError
 from ct.home import Home
 from ct.triggers.ledger import Ledger
-from ct.verdict_page.record import approval_of
+from ct.verdict_page.record import GATE, REGISTER, approval_of
 from ct.worker.client import NodeRun
 
 if TYPE_CHECKING:

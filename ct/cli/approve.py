@@ -74,11 +74,11 @@ def _answer(pipeline: str, *, approve: bool, run_id: str | None, reason: str, by
 
 
 def _require_same_baseline(home: Home, pipeline: str, run_id: str) -> None:
-    from ct.rollout import ModelStore  # noqa: PLC0415
+    from ct.rollout import ModelStore, holds_against  # noqa: PLC0415
     from ct.verdict_page.record import verdict_of  # noqa: PLC0415
 
     verdict, desired = verdict_of(home, run_id), ModelStore(home, pipeline).desired()
-    if verdict is None or desired is None or verdict.champion_version == desired.version:
+    if verdict is None or desired is None or holds_against(verdict, desired):
         return
     against = "nothing" if verdict.champion_version is None else f"version {verdict.champion_version}"
     raise CTError(

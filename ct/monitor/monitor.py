@@ -90,14 +90,15 @@ class ModelMonitor:
         problems: list[str] = []
         if self._variant == "champion":
             self._resume(now)
-        watched = self._watch(now, config, problems)
+        kept = self.records.watched()
+        watched = self._watch(kept, now, config, problems)
         if watched is None:
             return self._look_at_nothing(config, now, problems)
         watch = watched.watch
         compared = self._compare(watch, now, problems)
         if len(compared.labels) > watched.labelled:
             watched = watched.model_copy(update={"labelled": len(compared.labels)})
-        if watched != self.records.watched():
+        if watched != kept:
             self.records.keep(watched)
         counts, previous_counts, own_past = _counts(watched)
         signals = signals_of(
@@ -146,9 +147,9 @@ class ModelMonitor:
     def _carry_on(self, config: MonitorConfig, now: datetime) -> list[str]:
         return [*self._execution.go_on(config, now), *self._ports.outbox.deliver(now)]
 
-    def _watch(self, now: datetime, config: MonitorConfig, problems: list[str]) -> Watched | None:
+    def _watch(self, kept: Watched | None, now: datetime, config: MonitorConfig, problems: list[str]) -> Watched | None:
         """The watch that is on, with all that was counted until now."""
-        history, kept = self._store.history(), self.records.watched()
+        history = self._store.history()
         counters, canaries = (kept.counters, kept.canaries) if kept else (Counters(), Counters())
         if self._variant == "champion":
             text = self._metrics(problems)

@@ -1,6 +1,6 @@
 """What serves: the model store on disk, and the plans that change it."""
 
-from ct.rollout.admission import admit, incompatible_features
+from ct.rollout.admission import admit, holds_against, incompatible_features
 from ct.rollout.apply import apply
 from ct.rollout.beside import check_features, check_key
 from ct.rollout.execution import Aliases, Applied
@@ -41,6 +41,7 @@ __all__ = [
     "check_features",
     "check_key",
     "forced_of",
+    "holds_against",
     "incompatible_features",
     "kept",
     "lift_quarantine",

@@ -8,7 +8,7 @@ from ct.contracts import Change
 from ct.errors import RolloutError
 
 if TYPE_CHECKING:
-    from ct.contracts import VersionManifest
+    from ct.contracts import DesiredState, Verdict, VersionManifest
     from ct.rollout.steps import Plan
     from ct.rollout.store import ModelStore
 
@@ -51,6 +51,11 @@ def admit(plan: Plan, store: ModelStore, *, force: bool = False, allow_incompati
     if plan.change is Change.ROLLOUT and plan.before is not None and not allow_incompatible:
         _require_compatible(store.manifest(plan.before.version), manifest)
     return overrules
+
+
+def holds_against(verdict: Verdict, desired: DesiredState) -> bool:
+    """Whether a verdict was given against what serves now: one against another version says nothing of this one."""
+    return verdict.champion_version == desired.version
 
 
 def incompatible_features(champion: VersionManifest, version: VersionManifest) -> list[str]:
@@ -101,11 +106,11 @@ def _overrules(manifest: VersionManifest, plan: Plan, *, force: bool) -> bool:
 
 def _overrules_baseline(manifest: VersionManifest, plan: Plan, *, force: bool) -> bool:
     """Other than at its gate, another version serves: after a rollback, or a rollout by hand, while this one was under way."""
-    judged_against = manifest.verdict.champion_version
-    if plan.before is None or judged_against == plan.before.version:
+    if plan.before is None or holds_against(manifest.verdict, plan.before):
         return False
     if force:
         return True
+    judged_against = manifest.verdict.champion_version
     against = "when nothing served" if judged_against is None else f"against version {judged_against}"
     why = f"was judged {against}, and not against version {plan.before.version}, which serves now"
     retry = f"`ct trigger {plan.name} --force` trains and judges a candidate against it"

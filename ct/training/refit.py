@@ -71,7 +71,6 @@ def disagreement(agreement: RefitAgreement) -> str | None:
     models that rank equally well, one may be wrong about whom the other is right about.
     """
     apart = []
-    level_band = agreement.band if agreement.level_band is None else agreement.level_band
     if (
         agreement.auc is not None
         and agreement.twin_auc is not None
@@ -81,10 +80,10 @@ def disagreement(agreement: RefitAgreement) -> str | None:
             f"the refit's AUC is {agreement.auc:.4f}, its twin's {agreement.twin_auc:.4f}, and "
             f"gate.refit_band allows {agreement.band:g} less"
         )
-    if agreement.level_error > agreement.twin_level_error + level_band:
+    if agreement.level_error > agreement.twin_level_error + agreement.level_band:
         apart.append(
             f"the refit's mean prediction is {agreement.level_error:.4f} from the share of positive labels, its twin's "
-            f"{agreement.twin_level_error:.4f}, and gate.refit_level allows {level_band:g} more"
+            f"{agreement.twin_level_error:.4f}, and gate.refit_level allows {agreement.level_band:g} more"
         )
     if agreement.difference_band is not None and agreement.mean_difference > agreement.difference_band:
         apart.append(

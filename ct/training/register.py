@@ -28,6 +28,7 @@ from ct.training.rows import Rows, predict_examples, sample_rows, signature_feat
 from ct.training.run import Run, load_run
 from ct.verdict_page import render_version
 from ct.verdict_page.record import approval_of
+from ct.verdict_page.words import answered
 
 MODEL_ARTIFACT = "model"
 EXAMPLE_ROWS = 32
@@ -160,7 +161,7 @@ def tags_of(manifest: VersionManifest) -> dict[str, str]:
     """What MLflow's version says at a glance."""
     tags = {"ct.verdict": manifest.verdict.outcome.value, "ct.fingerprint": manifest.fingerprint}
     if manifest.approval is not None:
-        answer = "approved" if manifest.approval.approved else "rejected"
+        answer = answered(manifest.approval)
         tags["ct.approval"] = f"{answer} by {manifest.approval.by}: {manifest.approval.reason}"
     if manifest.agreement is not None:
         tags["ct.refit_agreement"] = manifest.agreement.model_dump_json()

@@ -124,10 +124,9 @@ def refitted(agreement: RefitAgreement | None, withheld: str | None) -> list[tup
         return []
     stands = "agrees with its twin" if withheld is None else "does not agree with its twin, which is this version,"
     ranks = f"AUC {number(agreement.auc)} against {number(agreement.twin_auc)}, {agreement.band:g} worse is allowed"
-    level_band = agreement.band if agreement.level_band is None else agreement.level_band
     level = (
         f"mean prediction {number(agreement.level_error)} from the share of positives against "
-        f"{number(agreement.twin_level_error)}, {level_band:g} worse is allowed"
+        f"{number(agreement.twin_level_error)}, {agreement.level_band:g} worse is allowed"
     )
     apart = f"predictions {number(agreement.mean_difference)} apart on average"
     limit = "" if agreement.difference_band is None else f", {agreement.difference_band:g} is allowed"

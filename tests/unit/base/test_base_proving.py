@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -100,15 +101,15 @@ def test_a_proof_that_says_nothing_says_nothing_of_the_version(plane: Plane) -> 
 
 def test_rows_that_cannot_be_had_end_the_process(plane: Plane, tmp_path: Path) -> None:
     """Whoever makes them raises, and no service is left running."""
+    os.mkfifo(tmp_path / "begun")
     plane.does(
         "import signal\n"
         f"signal.signal(signal.SIGTERM, lambda *_: (open({str(tmp_path / 'ended')!r}, 'w'), sys.exit(1)))\n"
-        f"open({str(tmp_path / 'begun')!r}, 'w')\nsignal.pause()"
+        f"open({str(tmp_path / 'begun')!r}, 'w').close()\nsignal.pause()"
     )
 
     def rows() -> dict[str, Any]:
-        while not (tmp_path / "begun").exists():
-            pass
+        (tmp_path / "begun").read_bytes()  # a pipe: waits until the process has opened it
         raise CTError("no row can be predicted")
 
     with pytest.raises(CTError, match="no row can be predicted"):

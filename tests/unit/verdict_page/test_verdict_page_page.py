@@ -21,6 +21,7 @@ from ct.contracts import (
     NodeResult,
     Outcome,
     QuarantineRecord,
+    RefitAgreement,
 )
 from ct.errors import CTError
 from ct.home import Home, write_atomically
@@ -131,6 +132,12 @@ def test_what_became_of_a_version_is_on_its_page() -> None:
     assert "<th>quarantined</th><td>by monitor, 2026-03-01 12:00 UTC: errors</td>" in text
     assert "<th>lifted</th><td>by ada, 2026-03-01 12:00 UTC: it was the network</td>" in text
     assert "forced" not in render_version(manifest)
+
+
+def test_an_agreement_from_before_the_level_had_a_limit_is_read() -> None:
+    """It was held to the same band in both."""
+    stored = AGREEMENT.model_dump(exclude={"level_band"})
+    assert RefitAgreement.model_validate(stored).level_band == AGREEMENT.band
 
 
 def test_drawing_twice_gives_the_same() -> None:
