@@ -26,6 +26,10 @@ APPROVAL = "Approval"
 APPROVE, REJECT = "Approve", "Reject"
 """Its options, as Airflow's own approvals call them."""
 AWAITING = ("awaiting_input", "deferred")
+ATTEMPTS = 3
+"""Of a call that Airflow's database did not take. Airflow writes its audit log on the API server's event loop (3.3.2,
+`action_logging`); when a heartbeat's transaction waits for that loop at this moment, SQLite ends the wait after 5 s and
+the call with it, before anything was done. The next attempt finds the database free."""
 
 
 class _Answer(BaseModel):
@@ -226,14 +230,17 @@ class AirflowApi:
         self._client.headers["Authorization"] = f"Bearer {token}"
 
     def _send(self, method: str, path: str, accept: tuple[int, ...] = (), **options: Any) -> httpx.Response:
-        try:
-            response = self._client.request(method, path, headers={"Accept": "application/json"}, **options)
-        except httpx.HTTPError as error:
-            raise OrchestratorError(
-                f"Airflow at {self._url} did not answer: {error}. What serves is not affected. "
-                "See `ct status`; start it with `ct up`.",
-                url=self._url,
-            ) from error
+        for _ in range(ATTEMPTS):
+            try:
+                response = self._client.request(method, path, headers={"Accept": "application/json"}, **options)
+            except httpx.HTTPError as error:
+                raise OrchestratorError(
+                    f"Airflow at {self._url} did not answer: {error}. What serves is not affected. "
+                    "See `ct status`; start it with `ct up`.",
+                    url=self._url,
+                ) from error
+            if not _is_rolled_back(response):
+                break
         if response.is_success or response.status_code in accept:
             return response
         raise OrchestratorError(
@@ -252,6 +259,11 @@ def _place(task: Mapping[str, Any]) -> dict[str, Any]:
         "task_id": task["task_id"],
         "map_index": task["map_index"],
     }
+
+
+def _is_rolled_back(response: httpx.Response) -> bool:
+    """Whether Airflow's database ended the call's transaction: nothing of it is stored."""
+    return response.status_code == httpx.codes.INTERNAL_SERVER_ERROR and "Database error" in _detail(response)
 
 
 def _detail(response: httpx.Response) -> str:

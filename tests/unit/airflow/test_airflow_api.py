@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from ct.airflow.api import AirflowApi
+from ct.airflow.api import ATTEMPTS, AirflowApi
 from ct.airflow.environment import admin_password
 from ct.errors import OrchestratorError
 from ct.home import Home
@@ -28,6 +28,7 @@ class Server:
         self.logins: list[dict[str, str]] = []
         self.asked: list[tuple[str, str, Any]] = []
         self.expired: set[str] = set()
+        self.locked = 0  # so many calls find the database locked
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/auth/token":
@@ -36,6 +37,9 @@ class Server:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not request.url.path.endswith("/health") and (token not in TOKENS or token in self.expired):
             return httpx.Response(401, json={"detail": "Invalid token"})
+        if self.locked:
+            self.locked -= 1
+            return httpx.Response(500, json={"detail": {"reason": "Database error", "orig_error": "hidden"}})
         body = json.loads(request.content) if request.content else None
         self.asked.append((request.method, request.url.path, body))
         answer = self.answers.get(request.url.path)
@@ -73,6 +77,27 @@ def test_a_refusal_says_what_was_asked_and_why_it_was_refused(tmp_path: Path) ->
     """Airflow's own reason is in the message."""
     with api_of(Server({}), tmp_path) as api, pytest.raises(OrchestratorError, match="404 The Dag was not found"):
         api.trigger("nowhere")
+
+
+def test_a_call_that_found_the_database_locked_is_made_again(tmp_path: Path) -> None:
+    """A run that is asked for while a node heartbeats is asked for once in the end, and no more than once."""
+    server = Server({"/api/v2/dags/p/dagRuns": {"dag_run_id": "manual__1"}})
+    with api_of(server, tmp_path) as api:
+        server.locked = 2
+        assert api.trigger("p") == "manual__1"
+    assert len(server.asked) == 1
+
+
+def test_a_database_that_stays_locked_is_an_error(tmp_path: Path) -> None:
+    """After some attempts the person hears of it."""
+    server = Server({"/api/v2/dags/p/dagRuns": {"dag_runs": []}})
+    with api_of(server, tmp_path) as api:
+        api.dag_runs("p")
+        server.locked = ATTEMPTS + 1
+        with pytest.raises(OrchestratorError, match=r"500 .*Database error") as raised:
+            api.trigger("p")
+    assert raised.value.retryable
+    assert server.locked == 1, "no attempt after the last one"
 
 
 def test_a_server_that_is_not_there_is_an_error_that_says_how_to_start_it(tmp_path: Path) -> None:
