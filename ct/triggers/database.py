@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,15 +151,22 @@ def _engine(url: str) -> sa.Engine:
         )
     engine = sa.create_engine(parsed, poolclass=sa.NullPool, hide_parameters=True)
     if parsed.drivername == "sqlite":
-        sa.event.listen(engine, "connect", _prepare)
+        lock = Path(f"{parsed.database}.lock")
+        sa.event.listen(engine, "connect", lambda connection, _: _prepare(connection, lock))
         sa.event.listen(engine, "begin", _begin)
     return engine
 
 
-def _prepare(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001  SQLAlchemy's signature
+def _prepare(connection: sqlite3.Connection, lock: Path) -> None:
     connection.isolation_level = None  # transactions begin in `_begin`, not where the driver guesses
     connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
-    connection.execute("PRAGMA journal_mode = WAL")
+    if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+        return
+    # A file is switched once. Of processes that switch it at the same time, SQLite tells some that it is locked, and does
+    # not wait for the busy timeout.
+    with lock.open("w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _begin(connection: sa.Connection) -> None:

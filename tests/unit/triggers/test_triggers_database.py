@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from ct.contracts import TriggerKind
-from ct.errors import ConfigError
+from ct.errors import ConfigError, CTError
 from ct.home import Home
 from ct.settings import Settings
 from ct.triggers import schema
@@ -24,6 +26,7 @@ from ct.triggers.ledger import Ledger, utc_now
 from ct.triggers.records import EndKind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FIRST_TABLES = MIGRATIONS / "versions" / "first_tables.py"
@@ -106,25 +109,57 @@ def test_an_upgraded_ledger_goes_on_as_before(ledger_home: Home) -> None:
     assert (got.new_spans, [span.name for span in got.window]) == (("feb",), ["feb", "jan"])
 
 
-def _open_in_a_process(home: Home, go: object, answers: object) -> None:
-    go.wait()  # type: ignore[attr-defined]
-    ledger = Ledger.open(home)
-    answers.put([record.span.name for record in ledger.spans("p")])  # type: ignore[attr-defined]
+def _all_at_once(processes: int, work: Callable[[], object]) -> list[object]:
+    """What `work` gave in each of so many processes, which begin together; its error, where it gave none."""
+    context = multiprocessing.get_context("fork")
+    together, answers = context.Barrier(processes), context.SimpleQueue()
+
+    def child() -> None:
+        together.wait()
+        try:
+            answers.put(work())
+        except CTError as error:
+            answers.put(str(error))
+
+    children = [context.Process(target=child) for _ in range(processes)]
+    for each in children:
+        each.start()
+    given = [answers.get() for _ in children]
+    for each in children:
+        each.join()
+    return given
 
 
 def test_many_processes_may_upgrade_at_once(ledger_home: Home) -> None:
     """One does, the others wait for it; each finds the ledger whole."""
     engine = an_old_ledger(ledger_home)
-    context = multiprocessing.get_context("fork")
-    go, answers = context.Event(), context.Queue()
-    children = [context.Process(target=_open_in_a_process, args=(ledger_home, go, answers)) for _ in range(4)]
-    for child in children:
-        child.start()
-    go.set()
-    assert [answers.get(timeout=60) for _ in children] == [["feb", "jan"]] * 4
-    for child in children:
-        child.join(60)
+
+    def spans() -> list[str]:
+        return [record.span.name for record in Ledger.open(ledger_home).spans("p")]
+
+    assert _all_at_once(4, spans) == [["feb", "jan"]] * 4
     assert revision_of(engine) == schema.REVISION
+
+
+def test_many_processes_may_switch_a_files_journal(tmp_path: Path) -> None:
+    """One of them does, and none is told that the file is locked. It takes many files to see that."""
+    files = [tmp_path / f"{number}.db" for number in range(150)]
+    for file in files:
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("CREATE TABLE of_another_program (id)")
+    together = multiprocessing.get_context("fork").Barrier(4)
+
+    def errors() -> list[str]:
+        found = []
+        for file in files:
+            together.wait()
+            try:
+                Database.open(f"sqlite:///{file}")
+            except LedgerError as error:
+                found.append(str(error))
+        return found
+
+    assert _all_at_once(4, errors) == [[]] * 4
 
 
 def test_an_upgrade_that_is_cut_short_changes_nothing(ledger_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
