@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +33,11 @@ class HoldOut:
 
     time_column: str
     days: int
+
+    @property
+    def key(self) -> str:
+        """Names the split in a folder's name, whatever characters the column's name has."""
+        return f"{self.days}-{hashlib.sha256(self.time_column.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

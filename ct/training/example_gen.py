@@ -125,7 +125,7 @@ class _Kept:
 
     def held_out(self, span: Span) -> tuple[Part, Part]:
         """The rows before the last days of an only span, and the others."""
-        train, judge = (self._part(span, f"{split}{self._hold_out.days}") for split in ("train", "eval"))
+        train, judge = (self._part(span, f"{split}{self._hold_out.key}") for split in ("train", "eval"))
         before, behind = self._found(span, train), self._found(span, judge)
         if before and behind:
             return before, behind

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-from ct.errors import NodeFailedError, UnscorableError
+from ct.errors import DataAnomalyError, UnscorableError
 from ct.gate import Scores
 
 if TYPE_CHECKING:
@@ -97,16 +97,18 @@ def score(
 
     Raises:
         UnscorableError: a model gives no answer to these rows; `model` says which.
-        NodeFailedError: a row has no label.
+        DataAnomalyError: a row has no label.
     """
     columns = ExamplesToRecordBatchDecoder().DecodeBatch(list(examples))
     names = columns.schema.names
     absent = pa.nulls(columns.num_rows, pa.string())
-    labels = first_values(columns.column(names.index(label)))
+    labels = first_values(columns.column(names.index(label))) if label in names else absent
     if labels.null_count:
-        raise NodeFailedError(
-            f'{labels.null_count} rows to judge on have no "{label}". Nothing was judged; make the label required in '
-            "schema.pbtxt, so that such rows are refused when they land."
+        found = f'{labels.null_count:,} of {len(labels):,} rows to judge on have no "{label}"'
+        raise DataAnomalyError(
+            f"{found}. Nothing was judged, and the model that serves stays. Correct the data and land it again; and make the "
+            "label required in schema.pbtxt, so that ExampleValidator finds such rows before anything is trained.",
+            anomalies=[f"eval: {found}"],
         )
     return Scores(
         labels=labels.to_numpy(zero_copy_only=False).astype(bool),

@@ -158,6 +158,13 @@ def test_the_last_days_of_an_only_span_are_held_out(tmp_path: Path) -> None:
     assert min(size for _, size in in_fork(late_and_size, judge.files) if size is not None) == 801
 
 
+def test_another_time_column_holds_out_other_rows() -> None:
+    """What an earlier run held out is found again by this key."""
+    found = {HoldOut("time", days=7).key, HoldOut("landed_at", days=7).key, HoldOut("time", days=2).key}
+    assert len(found) == 3
+    assert HoldOut("time", days=7).key in found
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
