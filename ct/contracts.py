@@ -330,7 +330,7 @@ class VersionManifest(Value):
           desired.json            DesiredState: which version should serve
           history.jsonl           one HistoryEntry a line, appended
           change.json             the journal of a change that is under way or was cut short (ct.rollout.journal)
-          alias.behind            there while MLflow's alias is still to be moved
+          registry.behind         there while MLflow is still to be told what changed
           quarantine.json         the QuarantineRecord of each version that was withdrawn
           pins.json               the versions that garbage collection keeps
           lock, write.lock        held by who changes it (ct.rollout.locks)

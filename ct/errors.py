@@ -74,6 +74,12 @@ class RegistryError(CTError):
     retryable = True
 
 
+class NotRegisteredError(RegistryError):
+    """The MLflow server has no such version."""
+
+    retryable = False
+
+
 class UnscorableError(CTError):
     """A model gives no predictions for the rows that it is to be judged on."""
 

@@ -30,7 +30,7 @@ from ct.sources.flights_sample import write_months
 from ct.worker.environment import training_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ct.rollout import Applied, Plan
@@ -67,11 +67,14 @@ class Trained:
         return VersionManifest.model_validate_json(path.read_text(encoding="utf-8"))
 
 
-class NoAliases:
-    """No registry: a benchmark's flips move no alias."""
+class NoRegistry:
+    """A benchmark's flips are told to nobody."""
 
     def point_champion(self, name: str, version: int) -> None:
         """Nothing to point at."""
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Nothing to tag."""
 
 
 def trained(say: Callable[[str], None]) -> Trained:
@@ -105,7 +108,7 @@ def stage(model: Trained, home: Home) -> ModelStore:
 
 def change(store: ModelStore, plan: Plan, reason: str) -> Applied:
     """Apply a plan, with no registry to follow it."""
-    return apply(plan, store, NoAliases(), actor="bench", reason=reason, clock=lambda: datetime.now(timezone.utc))
+    return apply(plan, store, NoRegistry(), actor="bench", reason=reason, clock=lambda: datetime.now(timezone.utc))
 
 
 def _key() -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ct.registry import MlflowRegistry
     from ct.rollout import Applied, Facts, ModelStore, Plan
 
+BEHIND = "MLflow is behind, and is told by the monitor's next look or the next change"
 WAIT_S = 60.0
 """How long workers may take to load and prove a version."""
 
@@ -62,6 +63,8 @@ def facts_of(home: Home, store: ModelStore) -> Facts:
 def finish_cut_short(home: Home, store: ModelStore) -> None:
     """Finish a change whose command was killed, and say so, so that the next one is planned from what is.
 
+    MLflow is told what it lacks, where it answers.
+
     Raises:
         RolloutError: what is desired cannot be known.
     """
@@ -89,10 +92,9 @@ def carry_out(plan: Plan, home: Home, store: ModelStore, asked: Asked) -> None:
         return
     applied = _apply(plan, home, store, asked)
     seconds = time.monotonic() - asked.began
-    tag_problem = _tag_forced(plan, home, applied) if asked.forced else None
     if asked.as_json:
-        told = {"workers": applied.workers, "seconds": seconds, "alias_problem": applied.alias_problem}
-        print_json({**_summary(plan), "forced": asked.forced, **told, "tag_problem": tag_problem})
+        told = {"workers": applied.workers, "seconds": seconds, "registry_problem": applied.registry_problem}
+        print_json({**_summary(plan), "forced": asked.forced, **told})
         return
     click.echo(f"{plan.name}: {_told(plan)} in {seconds:.2f} s; {_workers(plan, applied)}")
     if plan.quarantines is not None:
@@ -100,10 +102,8 @@ def carry_out(plan: Plan, home: Home, store: ModelStore, asked: Asked) -> None:
         click.echo(f"version {plan.quarantines} is in quarantine; {lift}")
     if asked.forced:
         click.echo("the gate or the proof was overruled; the history says so for ever")
-    if applied.alias_problem:
-        click.echo(f"the alias `champion` in MLflow is behind: {applied.alias_problem}", err=True)
-    if tag_problem:
-        click.echo(f"the version is not marked as forced in MLflow: {tag_problem}", err=True)
+    if applied.registry_problem:
+        click.echo(f"{BEHIND}: {applied.registry_problem}", err=True)
 
 
 def _apply(plan: Plan, home: Home, store: ModelStore, asked: Asked) -> Applied:
@@ -128,18 +128,6 @@ def _apply(plan: Plan, home: Home, store: ModelStore, asked: Asked) -> Applied:
                 err=True,
             )
         raise
-
-
-def _tag_forced(plan: Plan, home: Home, applied: Applied) -> str | None:
-    """Mark the forced version in MLflow; why that did not work, else None. The history has the mark in any case."""
-    from ct.errors import RegistryError  # noqa: PLC0415
-
-    tags = {"ct.forced_by": applied.entry.actor, "ct.forced_reason": applied.entry.reason}
-    try:
-        _registry(home).tag_version(plan.name, plan.lets_answer, tags)
-    except RegistryError as error:
-        return error.message
-    return None
 
 
 def _registry(home: Home) -> MlflowRegistry:

@@ -30,10 +30,12 @@ def quarantine(*, name: str, lift: int | None, reason: str | None, who: str | No
     """
     from datetime import datetime, timezone  # noqa: PLC0415
 
+    from ct.cli.change import BEHIND, finish_cut_short  # noqa: PLC0415
     from ct.home import Home  # noqa: PLC0415
     from ct.rollout import lift_quarantine  # noqa: PLC0415
 
-    store = model_store(Home.from_environment(), name)
+    home = Home.from_environment()
+    store = model_store(home, name)
     if lift is None:
         if reason is not None or who is not None:
             raise click.UsageError("--reason and --who say why and by whom a quarantine is lifted; they need --lift.")
@@ -42,6 +44,9 @@ def quarantine(*, name: str, lift: int | None, reason: str | None, who: str | No
     if reason is None or not reason.strip():
         raise click.UsageError("--lift needs a --reason, which the record keeps.")
     lifted = lift_quarantine(store, lift, by=who or user_name(), reason=reason, at=datetime.now(timezone.utc))
+    finish_cut_short(home, store)
+    if store.registry_is_behind:
+        click.echo(BEHIND, err=True)
     if as_json:
         _print(name, store.quarantine_records(), as_json=True)
         return

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ct.contracts import HistoryEntry
     from ct.home import Home
     from ct.monitor.records import Decided
-    from ct.rollout import Aliases, Plan
+    from ct.rollout import Plan, Registry
 
 ACTOR = "monitor"
 
@@ -57,9 +57,9 @@ class Actions(Protocol):
 class RealActions:
     """Changes the model store, and asks Airflow."""
 
-    def __init__(self, home: Home, aliases: Aliases) -> None:
+    def __init__(self, home: Home, registry: Registry) -> None:
         self._home = home
-        self._aliases = aliases
+        self._registry = registry
 
     def roll_back(self, model: str, decided: Decided) -> str:
         """Roll back from the watched version to the one before it.
@@ -93,7 +93,7 @@ class RealActions:
 
     def _apply(self, plan: Plan, store: ModelStore, decided: Decided) -> str:
         try:
-            applied = apply(plan, store, self._aliases, actor=ACTOR, reason=decided.reason, clock=_now)
+            applied = apply(plan, store, self._registry, actor=ACTOR, reason=decided.reason, clock=_now)
         except LaggingError as error:
             return error.message  # it stays desired, and workers that lag take it when they can
         return f"version {plan.after.version} answers; serving workers that answer with it: {applied.workers}"
@@ -104,7 +104,7 @@ class RealActions:
         Raises:
             RolloutError: the model store cannot be read.
         """
-        found = resume(ModelStore(self._home, model), self._aliases, clock=_now)
+        found = resume(ModelStore(self._home, model), self._registry, clock=_now)
         return "" if found is None else found.message
 
     def retrain(self, model: str, reason: str) -> str:

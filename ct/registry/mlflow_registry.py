@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ct.errors import RegistryError
+from ct.errors import NotRegisteredError, RegistryError
 from ct.planes import requirement_hashes
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ class MlflowRegistry:
         """Add tags to a version, or replace them.
 
         Raises:
+            NotRegisteredError: the server has no such version.
             RegistryError: the server refused or did not answer.
         """
         for key, value in tags.items():
@@ -186,6 +187,9 @@ class MlflowRegistry:
         try:
             answer = requests.post(f"{self._url}/api/2.0/mlflow/{what}", json=body, timeout=POST_TIMEOUT_S)
             answer.raise_for_status()
+        except requests.HTTPError as error:
+            is_unknown = error.response is not None and error.response.status_code == requests.codes.not_found
+            raise self._error(purpose, error, NotRegisteredError if is_unknown else RegistryError) from error
         except requests.RequestException as error:
             raise self._error(purpose, error) from error
 
@@ -204,8 +208,8 @@ class MlflowRegistry:
         except (MlflowException, requests.RequestException, OSError) as error:
             raise self._error(purpose, error) from error
 
-    def _error(self, purpose: str, error: Exception) -> RegistryError:
-        return RegistryError(
+    def _error(self, purpose: str, error: Exception, kind: type[RegistryError] = RegistryError) -> RegistryError:
+        return kind(
             f"MLflow at {self._url} could not {purpose}: {str(error).splitlines()[0]}. What serves is not affected. "
             "See `ct status`.",
             url=self._url,

@@ -3,7 +3,7 @@
 from ct.rollout.admission import admit, holds_against, incompatible_features
 from ct.rollout.apply import apply
 from ct.rollout.beside import check_features, check_key
-from ct.rollout.execution import Aliases, Applied
+from ct.rollout.execution import Applied
 from ct.rollout.history import canary_since, forced_of, served_at, serving_since
 from ct.rollout.pins import pin, unpin
 from ct.rollout.plan import (
@@ -17,6 +17,7 @@ from ct.rollout.plan import (
     plan_shadow,
 )
 from ct.rollout.quarantine import lift_quarantine, quarantine_check, quarantined
+from ct.rollout.registry import Registry
 from ct.rollout.resume import Resumed, resume
 from ct.rollout.steps import Plan, canary_text, percent, shadow_text
 from ct.rollout.store import ModelStore, tree_sha256
@@ -24,7 +25,6 @@ from ct.rollout.waiting import LaggingError, OvertakenError, RefusedError
 from ct.rollout.workers import announce_worker
 
 __all__ = [
-    "Aliases",
     "Applied",
     "Facts",
     "LaggingError",
@@ -32,6 +32,7 @@ __all__ = [
     "OvertakenError",
     "Plan",
     "RefusedError",
+    "Registry",
     "Resumed",
     "admit",
     "announce_worker",

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from ct.rollout.execution import Aliases, Applied
+    from ct.rollout.execution import Applied
+    from ct.rollout.registry import Registry
     from ct.rollout.steps import Plan
     from ct.rollout.store import ModelStore
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def apply(
     plan: Plan,
     store: ModelStore,
-    aliases: Aliases,
+    registry: Registry,
     *,
     actor: str,
     reason: str,
@@ -38,7 +39,7 @@ def apply(
     Args:
         plan: from ct.rollout.plan, made from the store as it is now, and admitted by ct.rollout.admit.
         store: the model's store.
-        aliases: where the alias `champion` is kept.
+        registry: what follows what serves.
         actor: who changes it, for the history.
         reason: why, for the history.
         clock: the time for the history, with a zone.
@@ -68,7 +69,7 @@ def apply(
         )
         journal = Journal(before=plan.before, after=plan.after, entry=entry)
         _desire(plan, store, journal)
-        return finish(plan, journal, store, aliases, clock=clock, timeout_s=timeout_s)
+        return finish(plan, journal, store, registry, clock=clock, timeout_s=timeout_s)
 
 
 def _desire(plan: Plan, store: ModelStore, journal: Journal) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ct.contracts import HistoryEntry
-from ct.errors import RegistryError
 from ct.rollout.locks import writing
 from ct.rollout.plan import plan_revert
-from ct.rollout.steps import AwaitWorkers, PointChampion, Quarantine, Remember
+from ct.rollout.registry import follow, is_told
+from ct.rollout.steps import AwaitWorkers, Quarantine, Remember
 from ct.rollout.waiting import LaggingError, RefusedError, await_workers, require_own
 
 if TYPE_CHECKING:
@@ -17,20 +17,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ct.rollout.journal import Journal
+    from ct.rollout.registry import Registry
     from ct.rollout.steps import Plan
     from ct.rollout.store import ModelStore
-
-
-class Aliases(Protocol):
-    """The registry's part in a rollout."""
-
-    def point_champion(self, name: str, version: int) -> None:
-        """Make the alias `champion` name this version.
-
-        Raises:
-            RegistryError: the registry refused or did not answer.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -40,15 +29,15 @@ class Applied:
     entry: HistoryEntry
     workers: int
     """Serving workers that answered with the version; 0 when none runs, and then the next one to start takes it."""
-    alias_problem: str | None
-    """Why the registry's alias is behind; `ct.rollout.resume` moves it later."""
+    registry_problem: str | None
+    """Why the registry is behind; `ct.rollout.resume` tells it later."""
 
 
 def finish(
     plan: Plan,
     journal: Journal,
     store: ModelStore,
-    aliases: Aliases,
+    registry: Registry,
     *,
     clock: Callable[[], datetime],
     timeout_s: float,
@@ -61,7 +50,7 @@ def finish(
         OvertakenError: as `apply`.
     """
     entry = _remembered(plan, store)
-    workers, alias_problem, lagging = 0, None, None
+    workers, lagging = 0, None
     for step in plan.steps:
         if isinstance(step, AwaitWorkers) and entry is None:
             try:
@@ -81,38 +70,20 @@ def finish(
         elif isinstance(step, Quarantine):
             with writing(store):
                 store.quarantine(entry or journal.entry)
-        elif isinstance(step, PointChampion):
-            alias_problem = point_champion(aliases, store, step.version)
+    # What there is to tell is not in the plan alone: whether it was forced, and what the registry lacks from before.
+    told = entry or journal.entry
+    problem = follow(registry, store, told) if is_told(told) else None
     with writing(store):
         store.end(plan.after.generation)
     if lagging is not None:
         raise lagging
-    return Applied(entry or journal.entry, workers, alias_problem)
+    return Applied(told, workers, problem)
 
 
 def complete_revert(journal: Journal, store: ModelStore) -> None:
     """Desire again all that was before, and write that to the history. Only for the holder of the write lock."""
     store.desire(journal.reverted)
     store.settle()
-
-
-def point_champion(aliases: Aliases, store: ModelStore, version: int) -> str | None:
-    """Point the alias at the version, and on to what a rollback let serve meanwhile: whoever points last looks once more.
-
-    Returns:
-        Why the alias is behind; None when it is right.
-    """
-    pointed = None
-    try:
-        while pointed != version:
-            aliases.point_champion(store.name, version)
-            newest, pointed = store.remembered(), version
-            version = newest.version if newest else version
-    except RegistryError as error:
-        store.note_alias(is_behind=True)
-        return error.message
-    store.note_alias(is_behind=False)
-    return None
 
 
 def _remembered(plan: Plan, store: ModelStore) -> HistoryEntry | None:

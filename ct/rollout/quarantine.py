@@ -106,6 +106,8 @@ def quarantine_check(store: ModelStore, fingerprint: str) -> Check:
 def lift_quarantine(store: ModelStore, version: int, *, by: str, reason: str, at: datetime) -> QuarantineRecord:
     """Let a version be rolled out again, and candidates from its inputs be approved. Changes nothing that serves.
 
+    The registry is noted to be behind; `ct.rollout.resume` tells it.
+
     Returns:
         The record that was lifted.
 
@@ -123,6 +125,7 @@ def lift_quarantine(store: ModelStore, version: int, *, by: str, reason: str, at
                 version=version,
             )
         store.lift(version, Lift(at=at, by=by, reason=reason))
+        store.note_registry(is_behind=True)
     return held[-1]
 
 

@@ -1,13 +1,14 @@
-"""Finishes what was cut short: a change whose command was killed, and an alias that could not be moved."""
+"""Finishes what was cut short: a change whose command was killed, and a registry that could not be told."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ct.rollout.execution import complete_revert, finish, point_champion
+from ct.rollout.execution import complete_revert, finish
 from ct.rollout.locks import alone, writing
 from ct.rollout.plan import plan_of
+from ct.rollout.registry import follow
 from ct.rollout.waiting import LaggingError, OvertakenError, RefusedError
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ct.contracts import HistoryEntry
-    from ct.rollout.execution import Aliases
     from ct.rollout.journal import Journal
+    from ct.rollout.registry import Registry
     from ct.rollout.store import ModelStore
 
 
@@ -25,20 +26,20 @@ class Resumed:
     """What was found cut short, and what became of it."""
 
     message: str
-    """A sentence for people; empty when only the alias was behind."""
+    """A sentence for people; empty when only the registry was behind."""
     entry: HistoryEntry | None
-    """The change that was found; None when only the alias was behind."""
-    alias_problem: str | None
-    """Why the registry's alias is behind still; None when it is right."""
+    """The change that was found; None when only the registry was behind."""
+    registry_problem: str | None
+    """Why the registry is behind still; None when it is not."""
 
 
 def resume(
-    store: ModelStore, aliases: Aliases, *, clock: Callable[[], datetime], timeout_s: float = 60.0
+    store: ModelStore, registry: Registry, *, clock: Callable[[], datetime], timeout_s: float = 60.0
 ) -> Resumed | None:
-    """Finish a change that was cut short, and move the alias if it is behind. Calling it at any time, from anywhere, is safe.
+    """Finish a change that was cut short, and tell the registry what it lacks. Calling it at any time, from anywhere, is safe.
 
     - The change is desired: the workers are waited for, as its own command would have. When they hold the version the history
-      is written, the version that it quarantines is quarantined, and the alias follows; when they refuse it, it is reverted.
+      is written, the version that it quarantines is quarantined, and the registry follows; when they refuse it, it is reverted.
     - It was to be reverted: the revert is carried out.
     - It had not come to be desired: it is dropped, as if it had never been asked for.
 
@@ -46,7 +47,7 @@ def resume(
 
     Args:
         store: the model's.
-        aliases: where the alias `champion` is kept. It is asked only when it is behind.
+        registry: what follows what serves. It is asked only when it is behind.
         clock: the time for the history, with a zone.
         timeout_s: how long workers may take to load and prove the version.
 
@@ -60,19 +61,18 @@ def resume(
         if not is_alone:
             return None
         journal = store.journal()
-        message = _resume(journal, store, aliases, clock=clock, timeout_s=timeout_s) if journal else ""
+        message = _resume(journal, store, registry, clock=clock, timeout_s=timeout_s) if journal else ""
         if message is None:
             return None
-        newest = store.remembered()
-        is_behind = newest is not None and store.alias_is_behind
-        problem = point_champion(aliases, store, newest.version) if newest is not None and is_behind else None
+        is_behind = store.registry_is_behind
+        problem = follow(registry, store) if is_behind else None
     if not message and not is_behind:
         return None
     return Resumed(message, journal.entry if journal and message else None, problem)
 
 
 def _resume(
-    journal: Journal, store: ModelStore, aliases: Aliases, *, clock: Callable[[], datetime], timeout_s: float
+    journal: Journal, store: ModelStore, registry: Registry, *, clock: Callable[[], datetime], timeout_s: float
 ) -> str | None:
     """What became of the change, in words; None when it was overtaken and so is another's to finish."""
     entry = journal.entry
@@ -88,7 +88,7 @@ def _resume(
             complete_revert(journal, store)
             return f"{told} is reverted: {journal.revert.reason}"
     try:
-        finish(plan_of(journal), journal, store, aliases, clock=clock, timeout_s=timeout_s)
+        finish(plan_of(journal), journal, store, registry, clock=clock, timeout_s=timeout_s)
     except OvertakenError:
         return None
     except (RefusedError, LaggingError) as error:

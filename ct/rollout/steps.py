@@ -58,7 +58,8 @@ class Quarantine:
     version: int
 
     def __str__(self) -> str:
-        return f"quarantine version {self.version}, so that neither it nor a retrain on the same inputs serves again"
+        kept_out = "so that neither it nor a retrain on the same inputs serves again"
+        return f"quarantine version {self.version}, {kept_out}, and tag it in MLflow"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class PointChampion:
     version: int
 
     def __str__(self) -> str:
-        return f"point the alias `champion` at version {self.version}"
+        return f"point MLflow's alias `champion` at version {self.version}"
 
 
 Step = Desire | AwaitWorkers | Remember | Quarantine | PointChampion

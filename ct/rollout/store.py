@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ct.contracts import Change, DesiredState, Proof, QuarantineRecord, VersionManifest
+from ct.contracts import DesiredState, Proof, QuarantineRecord, VersionManifest
 from ct.errors import RolloutError, UnknownVersionError
 from ct.home import write_atomically
-from ct.rollout.alias_file import AliasFile
 from ct.rollout.history_file import HistoryFile
 from ct.rollout.journal import JournalFile
 from ct.rollout.pins import PinsFile
 from ct.rollout.quarantine import QuarantineFile
+from ct.rollout.registry import BehindFile, is_told
 from ct.rollout.workers import live_workers, report_worker
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ModelStore:
         self._journal = JournalFile(self.root)
         self._quarantine = QuarantineFile(self.root)
         self._pins = PinsFile(self.root)
-        self._alias = AliasFile(self.root)
+        self._behind = BehindFile(self.root)
 
     def versions(self) -> tuple[int, ...]:
         """The versions whose folders are complete, in numeric order."""
@@ -157,15 +157,15 @@ class ModelStore:
     def settle(self) -> None:
         """Finish on disk what came to be desired of a change that was cut short or is overtaken; drop what did not.
 
-        Only for the holder of the write lock. Its alias is left to whoever points it next, and noted to be behind.
+        Only for the holder of the write lock. The registry is left to whoever tells it next, and noted to be behind.
         """
         journal = self.journal()
         pending = journal.pending(self.desired()) if journal else None
         if pending is not None:
             self.remember(pending)
             self.quarantine(pending)
-            if pending.change in (Change.ROLLOUT, Change.ROLLBACK):
-                self._alias.note_behind()
+            if is_told(pending):
+                self._behind.write()
         self._journal.clear()
 
     def quarantine(self, entry: HistoryEntry) -> None:
@@ -237,16 +237,16 @@ class ModelStore:
         self._pins.write(versions)
 
     @property
-    def alias_is_behind(self) -> bool:
-        """Whether the registry's alias is still to be moved to the version that the history names last."""
-        return self._alias.is_behind
+    def registry_is_behind(self) -> bool:
+        """Whether the registry is still to be told what the history says."""
+        return self._behind.exists
 
-    def note_alias(self, *, is_behind: bool) -> None:
-        """Note whether the registry's alias is still to be moved."""
+    def note_registry(self, *, is_behind: bool) -> None:
+        """Note whether it is."""
         if is_behind:
-            self._alias.note_behind()
+            self._behind.write()
         else:
-            self._alias.note_right()
+            self._behind.remove()
 
     def facts(self, keep: int) -> Facts:
         """What a plan is made from.

@@ -53,7 +53,7 @@ def Rollout(  # noqa: N802  TFX names components like classes
         if applied.workers
         else "serving does not run and will take it"
     )
-    behind = f"; {applied.alias_problem}" if applied.alias_problem else ""
+    behind = f"; {applied.registry_problem}" if applied.registry_problem else ""
     report(
         f"version {manifest.version} of {manifest.name} is rolled out; {served}{behind}",
         version=manifest.version,

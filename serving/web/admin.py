@@ -15,6 +15,8 @@ from serving.web.messages import HttpError, json_response
 from serving.web.protocols.body import read_object
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ct.home import Home
     from serving.web.messages import Request, Response
     from serving.web.routes import Target
@@ -24,7 +26,7 @@ REASON_CHARACTERS = 500
 
 
 class _NoRegistry:
-    """Serving knows no registry; what the alias lacks, the monitor and the next change through `ct` mend."""
+    """Serving knows no registry; what that lacks, the monitor and the next change through `ct` tell it."""
 
     def point_champion(self, name: str, version: int) -> None:
         """Say so.
@@ -33,10 +35,24 @@ class _NoRegistry:
             RegistryError: always.
         """
         raise RegistryError(
-            f"the alias `champion` of {name} was not moved to version {version}: serving has no registry. "
-            "The daemon's monitor moves it, or the next change with `ct`.",
+            f"MLflow was not told that {name} serves version {version}: serving has no registry. "
+            "The daemon's monitor tells it, or the next change with `ct`.",
             name=name,
             version=version,
+        )
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Say so.
+
+        Raises:
+            RegistryError: always.
+        """
+        raise RegistryError(
+            f"MLflow was not told of version {version} of {name}: serving has no registry. "
+            "The daemon's monitor tells it, or the next change with `ct`.",
+            name=name,
+            version=version,
+            tags=dict(tags),
         )
 
 
@@ -80,7 +96,7 @@ class Admin:
         entry = applied.entry
         answer = {"name": store.name, "from": entry.previous, "to": entry.version, "workers": applied.workers}
         answer["quarantined"] = entry.quarantined
-        return json_response(200, {**answer, "alias_problem": applied.alias_problem})
+        return json_response(200, {**answer, "registry_problem": applied.registry_problem})
 
 
 def _read(body: bytes) -> tuple[int | None, str, bool]:

@@ -33,7 +33,7 @@ from ct.settings import Settings
 from tests.manifests import VERDICT, manifest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ct.home import Home
     from ct.monitor.counters import Variant
@@ -50,6 +50,9 @@ class NoRegistry:
 
     def point_champion(self, name: str, version: int) -> None:
         """Nothing to point."""
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Nothing to tag."""
 
 
 @dataclass

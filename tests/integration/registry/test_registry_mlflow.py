@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from ct.contracts import DeployedSpec, RunRequest, Span, TriggerKind
-from ct.errors import RegistryError
+from ct.errors import NotRegisteredError, RegistryError
 from ct.planes import requirement_hashes
 from ct.registry import MlflowRegistry
 
@@ -184,7 +184,7 @@ def test_a_version_carries_tags(url: str, tmp_path: Path) -> None:
     registry.tag_version("tagged", version, {"ct.forced_by": "bert"})
     tags = MlflowClient(url).get_model_version("tagged", str(version)).tags
     assert (tags["ct.forced_by"], tags["ct.forced_reason"]) == ("bert", "x" * 5000)
-    with pytest.raises(RegistryError, match="tag version 99 of tagged"):
+    with pytest.raises(NotRegisteredError, match="tag version 99 of tagged"):
         registry.tag_version("tagged", 99, {"a": "b"})
 
 

@@ -34,7 +34,7 @@ from ct.settings import Settings
 from tests.manifests import manifest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from typing_extensions import Self
@@ -51,6 +51,9 @@ ROW: dict[str, Any] = {"carrier": "UA", "distance": 2.0}
 class _NoRegistry:
     def point_champion(self, name: str, version: int) -> None:
         """There is no registry in these tests."""
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Nor tags."""
 
 
 def export(folder: Path, factor: float, *, loops: int = 0, ballast_mb: int = 0) -> Path:

@@ -32,7 +32,7 @@ from ct.training.register import Register, stage_version, tags_of
 from ct.training.rollout_node import Rollout
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
 START_TIMEOUT_S = 120
@@ -355,6 +355,10 @@ class NoRegistry:
     def point_champion(self, name: str, version: int) -> None:
         """Say so."""
         raise RegistryError(f"no registry for {name} {version}")
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Say so."""
+        raise RegistryError(f"no registry for {name} {version} {tags}")
 
 
 def _gate(registered: Registered) -> dict[str, Any]:

@@ -8,12 +8,16 @@ import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ct.home import Home
 from ct.rollout import ModelStore, apply, plan_rollout
 from tests.manifests import manifest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FLIGHTS = Path(__file__).resolve().parents[3] / "pipelines" / "flights"
 
@@ -34,6 +38,9 @@ def ct(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
 class _NoRegistry:
     def point_champion(self, name: str, version: int) -> None:
         """There is no registry in these tests."""
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Nor tags."""
 
 
 def serve(home: Home, folder: Path, *versions: int) -> ModelStore:
@@ -131,7 +138,7 @@ def test_a_rollback_needs_no_server(home: Home, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["from"], answer["to"], answer["workers"]) == (2, 1, 0)
-    assert "What serves is not affected" in answer["alias_problem"]
+    assert "What serves is not affected" in answer["registry_problem"]
     desired = store.desired()
     assert desired is not None
     assert desired.version == 1

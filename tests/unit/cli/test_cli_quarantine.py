@@ -18,7 +18,7 @@ from ct.rollout.journal import Journal
 from tests.manifests import manifest_of, write_proof
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 NOW = datetime(2020, 3, 1, 12, tzinfo=timezone.utc)
@@ -31,6 +31,9 @@ class Registry:
     """An alias that moves."""
 
     def point_champion(self, name: str, version: int) -> None:
+        """Do so."""
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
         """Do so."""
 
 
@@ -118,7 +121,7 @@ def test_a_refused_version_serves_only_by_force_with_a_reason(store: ModelStore,
         ct("rollout", "trips", "--version", str(REFUSED), "--force")
     told = ct("rollout", "trips", "--version", str(REFUSED), "--force", "--reason", "the boss", "--who", "anna")
     assert "the gate or the proof was overruled" in told
-    assert "the version is not marked as forced in MLflow: MLflow at" in told
+    assert "MLflow is behind, and is told by the monitor's next look or the next change: MLflow at" in told
     last = store.history()[-1]
     assert (last.forced, last.actor, last.reason) == (True, "anna", "the boss")
     ct("rollout", "trips", "--version", "1")

@@ -130,7 +130,7 @@ def test_a_shadow_goes_beside_a_canary_and_a_rollout_ends_both(store: ModelStore
         None,
         0,
     )
-    assert "What serves is not affected" in told["alias_problem"]
+    assert "What serves is not affected" in told["registry_problem"]
     assert state(store) == (3, None, None)
 
 

@@ -14,7 +14,7 @@ from ct.rollout import ModelStore, apply, plan_rollout
 from tests.manifests import VERDICT, manifest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ct.home import Home
@@ -28,6 +28,9 @@ class NoRegistry:
 
     def point_champion(self, name: str, version: int) -> None:
         """Nothing to point."""
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Nothing to tag."""
 
 
 def stage(store: ModelStore, folder: Path, version: int, *, brier: float | None = None) -> None:

@@ -9,34 +9,44 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from ct.contracts import Feature, Outcome, WorkerState
-from ct.errors import RegistryError
+from ct.errors import NotRegisteredError, RegistryError
 from ct.home import Home
 from ct.rollout import Plan, announce_worker, apply, plan_rollback, plan_rollout
 from ct.rollout.process import started_at
 from tests.manifests import manifest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ct.contracts import DesiredState
-    from ct.rollout import Aliases, Applied, ModelStore
+    from ct.rollout import Applied, ModelStore
+    from ct.rollout import Registry as AnyRegistry
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 FEATURES = (Feature(name="carrier", dtype="string"), Feature(name="distance", dtype="float32"))
 
 
 class Registry:
-    """An alias that can be out of reach."""
+    """An alias and tags that can be out of reach."""
 
-    def __init__(self, *, down: bool = False) -> None:
+    def __init__(self, *, down: bool = False, deleted: tuple[int, ...] = ()) -> None:
         self.champion: int | None = None
+        self.tags: dict[int, dict[str, str]] = {}
         self._down = down
+        self._deleted = deleted
 
     def point_champion(self, name: str, version: int) -> None:
         if self._down:
             raise RegistryError(f"no registry for {name}")
         self.champion = version
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        if self._down:
+            raise RegistryError(f"no registry for {name}")
+        if version in self._deleted:
+            raise NotRegisteredError(f"no version {version} of {name}")
+        self.tags.setdefault(version, {}).update(tags)
 
 
 def stage(
@@ -65,7 +75,7 @@ def stage(
 def carry_out(
     plan: Plan,
     store: ModelStore,
-    registry: Aliases | None = None,
+    registry: AnyRegistry | None = None,
     *,
     reason: str = "better",
     timeout_s: float = 10,
@@ -84,14 +94,14 @@ def carry_out(
     )
 
 
-def roll_out(store: ModelStore, version: int, registry: Aliases | None = None, timeout_s: float = 10) -> Applied:
+def roll_out(store: ModelStore, version: int, registry: AnyRegistry | None = None, timeout_s: float = 10) -> Applied:
     """Plan and apply a rollout."""
     plan = plan_rollout("flights", version, reached=store.reached(), **store.facts(3))
     return carry_out(plan, store, registry, timeout_s=timeout_s)
 
 
 def roll_back(
-    store: ModelStore, to: int | None = None, registry: Aliases | None = None, *, quarantine: bool = False
+    store: ModelStore, to: int | None = None, registry: AnyRegistry | None = None, *, quarantine: bool = False
 ) -> Applied:
     """Plan and apply a rollback; a drill where nothing else is said."""
     plan = plan_rollback("flights", to, quarantine=quarantine, **store.facts(3))

@@ -144,7 +144,7 @@ def test_a_rollback_succeeds_with_the_registry_down(store: ModelStore) -> None:
     roll_out(store, 2)
     applied = roll_back(store, registry=Registry(down=True))
     assert applied.entry.version == 1
-    assert applied.alias_problem == "no registry for flights"
+    assert applied.registry_problem == "no registry for flights"
 
 
 def test_two_changes_at_once_are_refused(store: ModelStore) -> None:

@@ -27,7 +27,7 @@ from ct.rollout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from ct.contracts import DesiredState, HistoryEntry, WorkerState
@@ -43,16 +43,30 @@ SEEN_ENOUGH = 60
 
 @dataclass(frozen=True)
 class Registry:
-    """An alias in a file, so that whoever survives the kill can see it."""
+    """An alias and tags in files, so that whoever survives the kill can see them."""
 
     path: Path
 
     def point_champion(self, name: str, version: int) -> None:
         """Point it, in one write that may be the last."""
         assert name == "flights"
-        unfinished = self.path.with_name("alias.tmp")
-        unfinished.write_text(str(version))
-        unfinished.replace(self.path)
+        self._write(self.path, str(version))
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Likewise."""
+        assert name == "flights"
+        self._write(self.path.with_name(f"tags-{version}"), " ".join(tags))
+
+    def _write(self, path: Path, text: str) -> None:
+        unfinished = path.with_name("unfinished")
+        unfinished.write_text(text)
+        unfinished.replace(path)
+
+    @property
+    def quarantined(self) -> tuple[int, ...]:
+        """The versions that are tagged so."""
+        tagged = self.path.parent.glob("tags-*")
+        return tuple(int(path.name.removeprefix("tags-")) for path in tagged if "ct.quarantine" in path.read_text())
 
     @property
     def champion(self) -> int | None:
@@ -171,8 +185,9 @@ def agrees(store: ModelStore, registry: Registry, plan: Plan, before: tuple[Hist
         [(plan.change, plan.after.generation)] if happened else []
     )
     assert history[-1].version == desired.version == registry.champion
-    assert not store.alias_is_behind
+    assert not store.registry_is_behind
     assert store.quarantined() == ((plan.quarantines,) if happened and plan.quarantines else ())
+    assert registry.quarantined == store.quarantined()
     return happened
 
 
@@ -282,9 +297,9 @@ def agrees_after_rollback(
     own = [plan.change, Change.ROLLBACK] if back.before == plan.after else [Change.ROLLBACK]
     assert [entry.change for entry in store.history()[len(before) :]] == own
     quarantined = {back.quarantines} | ({plan.quarantines} if back.before == plan.after else set())
-    assert set(store.quarantined()) == quarantined - {None}
+    assert set(store.quarantined()) == set(registry.quarantined) == quarantined - {None}
     assert registry.champion == back.after.version
-    assert not store.alias_is_behind
+    assert not store.registry_is_behind
 
 
 def test_workers_are_waited_for_when_a_change_is_resumed(store: ModelStore) -> None:

@@ -8,12 +8,12 @@ from rollout_parts import NOW, Registry, answering, carry_out, roll_back, roll_o
 from test_rollout_waiting import await_true, desires, never_three
 
 from ct.contracts import Canary, Change, HistoryEntry
-from ct.rollout import Aliases, ModelStore, Plan, Resumed, plan_canary, plan_rollback, plan_rollout, resume
+from ct.rollout import ModelStore, Plan, Resumed, plan_canary, plan_rollback, plan_rollout, resume
 from ct.rollout.journal import Journal
 from ct.rollout.locks import alone
 
 
-def resumed(store: ModelStore, registry: Aliases, timeout_s: float = 10) -> Resumed | None:
+def resumed(store: ModelStore, registry: Registry, timeout_s: float = 10) -> Resumed | None:
     """Resume."""
     return resume(store, registry, clock=lambda: NOW, timeout_s=timeout_s)
 
@@ -55,13 +55,13 @@ def test_an_alias_that_could_not_be_moved_is_moved_later(store: ModelStore) -> N
     roll_out(store, 2, Registry(down=True))
     still_down = resumed(store, Registry(down=True))
     assert still_down is not None
-    assert (still_down.message, still_down.entry, still_down.alias_problem) == ("", None, "no registry for flights")
+    assert (still_down.message, still_down.entry, still_down.registry_problem) == ("", None, "no registry for flights")
     canary = Canary(version=3, share=0.1, key="header:k")
     carry_out(plan_canary("flights", canary, **store.facts(3)), store, Registry(down=True))
     registry = Registry()
     up_again = resumed(store, registry)
     assert up_again is not None
-    assert (up_again.alias_problem, registry.champion) == (None, 2)
+    assert (up_again.registry_problem, registry.champion) == (None, 2)
     assert resumed(store, Registry(down=True)) is None
 
 
