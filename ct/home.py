@@ -7,7 +7,8 @@
       secrets/         0700: Airflow's keys and password
       logs/            one file a process, rotated
       run/             supervisor socket, configuration, pids
-      ledger.db        spans, events and runs (SQLite), unless the setting ledger_url names another place
+      ledger.db        spans, events and runs (SQLite), unless the setting ledger_url names another place; .lock, -wal and -shm
+                       beside it belong to it
       landing/<p>/     the default landing folder of pipeline <p>
       fetched/<p>/     copies of spans that are no local files: <sha256>.<format>
       deployed/<p>/    specs by content hash (contracts.DeployedSpec)

@@ -149,6 +149,10 @@ def _engine(url: str) -> sa.Engine:
         raise ConfigError(
             f"`ledger_url` names {parsed.drivername}; the ledger is kept in sqlite or postgresql. Nothing was changed."
         )
+    if parsed.drivername == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ConfigError(
+            "`ledger_url` names no file, and sqlite in memory is forgotten at once. Nothing was changed. Write sqlite:////path/to/file."
+        )
     engine = sa.create_engine(parsed, poolclass=sa.NullPool, hide_parameters=True)
     if parsed.drivername == "sqlite":
         lock = Path(f"{parsed.database}.lock")
@@ -164,9 +168,16 @@ def _prepare(connection: sqlite3.Connection, lock: Path) -> None:
         return
     # A file is switched once. Of processes that switch it at the same time, SQLite tells some that it is locked, and does
     # not wait for the busy timeout.
-    with lock.open("w", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        connection.execute("PRAGMA journal_mode = WAL")
+    try:
+        with lock.open("w", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            connection.execute("PRAGMA journal_mode = WAL")
+    except OSError as error:
+        raise LedgerError(
+            f"The ledger {lock.with_suffix('')} cannot be used: {lock}: {error.strerror}. What was being written was not. "
+            "Check that the folder can be written to, and has room.",
+            path=str(lock),
+        ) from error
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -16,7 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from ct.contracts import TriggerKind
-from ct.errors import ConfigError, CTError
+from ct.errors import ConfigError
 from ct.home import Home
 from ct.settings import Settings
 from ct.triggers import schema
@@ -112,19 +112,19 @@ def test_an_upgraded_ledger_goes_on_as_before(ledger_home: Home) -> None:
 def _all_at_once(processes: int, work: Callable[[], object]) -> list[object]:
     """What `work` gave in each of so many processes, which begin together; its error, where it gave none."""
     context = multiprocessing.get_context("fork")
-    together, answers = context.Barrier(processes), context.SimpleQueue()
+    together, answers = context.Barrier(processes, timeout=60), context.Queue()
 
     def child() -> None:
-        together.wait()
         try:
+            together.wait()
             answers.put(work())
-        except CTError as error:
-            answers.put(str(error))
+        except Exception as error:  # noqa: BLE001  the test says what it was
+            answers.put(repr(error))
 
     children = [context.Process(target=child) for _ in range(processes)]
     for each in children:
         each.start()
-    given = [answers.get() for _ in children]
+    given = [answers.get(timeout=60) for _ in children]
     for each in children:
         each.join()
     return given
@@ -142,12 +142,12 @@ def test_many_processes_may_upgrade_at_once(ledger_home: Home) -> None:
 
 
 def test_many_processes_may_switch_a_files_journal(tmp_path: Path) -> None:
-    """One of them does, and none is told that the file is locked. It takes many files to see that."""
-    files = [tmp_path / f"{number}.db" for number in range(150)]
+    """One of them does, and none is told that the file is locked. It takes many files to see that, and not each time."""
+    files = [tmp_path / f"{number}.db" for number in range(200)]
     for file in files:
         with closing(sqlite3.connect(file)) as connection:
             connection.execute("CREATE TABLE of_another_program (id)")
-    together = multiprocessing.get_context("fork").Barrier(4)
+    together = multiprocessing.get_context("fork").Barrier(4, timeout=60)
 
     def errors() -> list[str]:
         found = []
@@ -160,6 +160,20 @@ def test_many_processes_may_switch_a_files_journal(tmp_path: Path) -> None:
         return found
 
     assert _all_at_once(4, errors) == [[]] * 4
+
+
+def test_a_journal_that_cannot_be_switched_is_an_error_of_the_ledger(tmp_path: Path) -> None:
+    """Which the caller knows, with what to look at."""
+    (tmp_path / "ledger.db.lock").mkdir()
+    with pytest.raises(LedgerError, match=r"ledger\.db cannot be used: .*ledger\.db\.lock: Is a directory"):
+        Database.open(f"sqlite:///{tmp_path / 'ledger.db'}")
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_ledger_in_memory_is_refused(url: str) -> None:
+    """Each connection would begin an empty one."""
+    with pytest.raises(ConfigError, match="names no file"):
+        Database.open(url)
 
 
 def test_an_upgrade_that_is_cut_short_changes_nothing(ledger_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
