@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ct.registry import MlflowRegistry
     from ct.rollout import Applied, Facts, ModelStore, Plan
 
-BEHIND = "MLflow is behind, and is told by the monitor's next look or the next change"
 WAIT_S = 60.0
 """How long workers may take to load and prove a version."""
 
@@ -35,8 +34,6 @@ class Asked:
     dry_run: bool
     """Print the steps and change nothing."""
     as_json: bool
-    forced: bool = False
-    """It overrules the gate or a failed proof."""
     first_step: str | None = None
     """What comes before the plan's steps; for a dry run."""
 
@@ -60,10 +57,21 @@ def facts_of(home: Home, store: ModelStore) -> Facts:
     return store.facts(keep)
 
 
-def finish_cut_short(home: Home, store: ModelStore) -> None:
+def not_told(problem: str, store: ModelStore) -> str:
+    """That MLflow does not say what has changed, and who tells it later."""
+    if store.registry_behind is None:
+        return f"MLflow does not say all of it: {problem}"
+    later = "Once it answers, the daemon's monitor tells it within a minute, or the next `ct rollout`."
+    return f"MLflow is behind: {problem} {later}"
+
+
+def finish_cut_short(home: Home, store: ModelStore) -> str | None:
     """Finish a change whose command was killed, and say so, so that the next one is planned from what is.
 
-    MLflow is told what it lacks, where it answers.
+    MLflow is told what it lacks.
+
+    Returns:
+        Why MLflow could not be told.
 
     Raises:
         RolloutError: what is desired cannot be known.
@@ -71,8 +79,11 @@ def finish_cut_short(home: Home, store: ModelStore) -> None:
     from ct.rollout import resume  # noqa: PLC0415
 
     resumed = resume(store, _registry(home), clock=_now, timeout_s=WAIT_S)
-    if resumed is not None and resumed.message:
+    if resumed is None:
+        return None
+    if resumed.message:
         click.echo(resumed.message, err=True)
+    return resumed.registry_problem
 
 
 def carry_out(plan: Plan, home: Home, store: ModelStore, asked: Asked) -> None:
@@ -94,16 +105,16 @@ def carry_out(plan: Plan, home: Home, store: ModelStore, asked: Asked) -> None:
     seconds = time.monotonic() - asked.began
     if asked.as_json:
         told = {"workers": applied.workers, "seconds": seconds, "registry_problem": applied.registry_problem}
-        print_json({**_summary(plan), "forced": asked.forced, **told})
+        print_json({**_summary(plan), "forced": plan.forced, **told})
         return
     click.echo(f"{plan.name}: {_told(plan)} in {seconds:.2f} s; {_workers(plan, applied)}")
     if plan.quarantines is not None:
         lift = f'`ct quarantine {plan.name} --lift {plan.quarantines} --reason "..."` lets it serve again'
         click.echo(f"version {plan.quarantines} is in quarantine; {lift}")
-    if asked.forced:
+    if plan.forced:
         click.echo("the gate or the proof was overruled; the history says so for ever")
     if applied.registry_problem:
-        click.echo(f"{BEHIND}: {applied.registry_problem}", err=True)
+        click.echo(not_told(applied.registry_problem, store), err=True)
 
 
 def _apply(plan: Plan, home: Home, store: ModelStore, asked: Asked) -> Applied:
@@ -117,7 +128,6 @@ def _apply(plan: Plan, home: Home, store: ModelStore, asked: Asked) -> Applied:
             actor=asked.who or user_name(),
             reason=asked.reason,
             clock=_now,
-            forced=asked.forced,
             timeout_s=WAIT_S,
         )
     except KeyboardInterrupt:

@@ -30,7 +30,7 @@ def quarantine(*, name: str, lift: int | None, reason: str | None, who: str | No
     """
     from datetime import datetime, timezone  # noqa: PLC0415
 
-    from ct.cli.change import BEHIND, finish_cut_short  # noqa: PLC0415
+    from ct.cli.change import finish_cut_short, not_told  # noqa: PLC0415
     from ct.home import Home  # noqa: PLC0415
     from ct.rollout import lift_quarantine  # noqa: PLC0415
 
@@ -44,9 +44,8 @@ def quarantine(*, name: str, lift: int | None, reason: str | None, who: str | No
     if reason is None or not reason.strip():
         raise click.UsageError("--lift needs a --reason, which the record keeps.")
     lifted = lift_quarantine(store, lift, by=who or user_name(), reason=reason, at=datetime.now(timezone.utc))
-    finish_cut_short(home, store)
-    if store.registry_is_behind:
-        click.echo(BEHIND, err=True)
+    if problem := finish_cut_short(home, store):
+        click.echo(not_told(problem, store), err=True)
     if as_json:
         _print(name, store.quarantine_records(), as_json=True)
         return

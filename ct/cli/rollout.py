@@ -79,7 +79,7 @@ def rollout(
     say so for ever. One in quarantine needs `ct quarantine NAME --lift V` first.
     """
     from ct.home import Home  # noqa: PLC0415
-    from ct.rollout import admit  # noqa: PLC0415
+    from ct.rollout import admit, overruling  # noqa: PLC0415
 
     _refuse_contradictions(version=version, share=share, key=key, shadow=shadow, end=end)
     if force and reason.strip() in ("", DEFAULT_REASON):
@@ -101,10 +101,8 @@ def rollout(
             click.echo(f"{error.message} It is rolled out all the same: --force.", err=True)
             forced = True
     first = PROOF_STEP.format(plan.lets_answer) if dry_run and is_unproven(store, plan) else None
-    asked = Asked(
-        began=began, reason=reason, who=who, forced=forced, dry_run=dry_run, as_json=as_json, first_step=first
-    )
-    carry_out(plan, home, store, asked)
+    asked = Asked(began=began, reason=reason, who=who, dry_run=dry_run, as_json=as_json, first_step=first)
+    carry_out(overruling(plan) if forced else plan, home, store, asked)
 
 
 @click.command()

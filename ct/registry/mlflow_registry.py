@@ -23,6 +23,8 @@ RUN_TAG = "ct.run_id"
 METRICS_A_BATCH = 1000
 """MLflow's own limit for one log_batch call."""
 POST_TIMEOUT_S = 5.0
+UNKNOWN = '"RESOURCE_DOES_NOT_EXIST"'
+"""The error code of MLflow for a version that it does not have."""
 TAG_CHARACTERS = 5000
 """The longest tag that every store of MLflow takes."""
 REQUEST_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
@@ -143,6 +145,7 @@ class MlflowRegistry:
         """Make the alias `champion` name this version.
 
         Raises:
+            NotRegisteredError: the server has no such version.
             RegistryError: the server refused or did not answer.
         """
         alias = {"name": name, "alias": CHAMPION_ALIAS, "version": str(version)}
@@ -188,7 +191,8 @@ class MlflowRegistry:
             answer = requests.post(f"{self._url}/api/2.0/mlflow/{what}", json=body, timeout=POST_TIMEOUT_S)
             answer.raise_for_status()
         except requests.HTTPError as error:
-            is_unknown = error.response is not None and error.response.status_code == requests.codes.not_found
+            # A proxy says 404 too, of anything.
+            is_unknown = error.response is not None and UNKNOWN in error.response.text
             raise self._error(purpose, error, NotRegisteredError if is_unknown else RegistryError) from error
         except requests.RequestException as error:
             raise self._error(purpose, error) from error

@@ -9,6 +9,7 @@ from ct.rollout.pins import pin, unpin
 from ct.rollout.plan import (
     Facts,
     kept,
+    overruling,
     plan_canary,
     plan_end,
     plan_end_canary,
@@ -46,6 +47,7 @@ __all__ = [
     "incompatible_features",
     "kept",
     "lift_quarantine",
+    "overruling",
     "percent",
     "pin",
     "plan_canary",

@@ -28,7 +28,6 @@ def apply(
     actor: str,
     reason: str,
     clock: Callable[[], datetime],
-    forced: bool = False,
     timeout_s: float = 60.0,
 ) -> Applied:
     """Execute a plan's steps in order.
@@ -43,7 +42,6 @@ def apply(
         actor: who changes it, for the history.
         reason: why, for the history.
         clock: the time for the history, with a zone.
-        forced: whether a person overrules the gate, for the history.
         timeout_s: how long workers may take to load and prove the version.
 
     Raises:
@@ -64,7 +62,7 @@ def apply(
             reason=reason,
             canary=plan.after.canary,
             shadow=plan.after.shadow,
-            forced=forced,
+            forced=plan.forced,
             quarantined=plan.quarantines,
         )
         journal = Journal(before=plan.before, after=plan.after, entry=entry)

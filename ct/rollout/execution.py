@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ct.contracts import HistoryEntry
 from ct.rollout.locks import writing
 from ct.rollout.plan import plan_revert
-from ct.rollout.registry import follow, is_told
-from ct.rollout.steps import AwaitWorkers, Quarantine, Remember
+from ct.rollout.registry import tell
+from ct.rollout.steps import AwaitWorkers, Quarantine, Remember, TellRegistry
 from ct.rollout.waiting import LaggingError, RefusedError, await_workers, require_own
 
 if TYPE_CHECKING:
@@ -48,9 +48,10 @@ def finish(
         RefusedError: as `apply`.
         LaggingError: as `apply`.
         OvertakenError: as `apply`.
+        RolloutError: quarantine.json cannot be read.
     """
     entry = _remembered(plan, store)
-    workers, lagging = 0, None
+    workers, problem, lagging = 0, None, None
     for step in plan.steps:
         if isinstance(step, AwaitWorkers) and entry is None:
             try:
@@ -70,14 +71,13 @@ def finish(
         elif isinstance(step, Quarantine):
             with writing(store):
                 store.quarantine(entry or journal.entry)
-    # What there is to tell is not in the plan alone: whether it was forced, and what the registry lacks from before.
-    told = entry or journal.entry
-    problem = follow(registry, store, told) if is_told(told) else None
+        elif isinstance(step, TellRegistry):
+            problem = tell(registry, store, step)
     with writing(store):
         store.end(plan.after.generation)
     if lagging is not None:
         raise lagging
-    return Applied(told, workers, problem)
+    return Applied(entry or journal.entry, workers, problem)
 
 
 def complete_revert(journal: Journal, store: ModelStore) -> None:

@@ -15,7 +15,7 @@ Desire             `desired.json` with the change's generation
 AwaitWorkers       the line of `history.jsonl`, which is written as soon as the workers hold the version
 Remember           the same line
 Quarantine         the record in `quarantine.json`
-PointChampion      MLflow's own; where that is down, `registry.behind`, which outlives the journal
+TellRegistry       MLflow's own; where that is down, `registry.behind`, which outlives the journal
 a revert           `change.json` with `revert`, before it is desired
 =================  ================================================================
 """

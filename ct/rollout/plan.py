@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
 from ct.contracts import Change, DesiredState
 from ct.errors import RolloutError
 from ct.rollout.history import BESIDE, served_stack
-from ct.rollout.steps import AwaitWorkers, Desire, Plan, PointChampion, Quarantine, Remember, canary_text
+from ct.rollout.steps import AwaitWorkers, Desire, Plan, Quarantine, Remember, TellRegistry, canary_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -165,10 +166,18 @@ def plan_revert(failed: Plan) -> Plan:
 def plan_of(journal: Journal) -> Plan:
     """The plan that a journal is of."""
     after, entry = journal.after, journal.entry
-    return Plan(after.name, entry.change, journal.before, after, _steps(entry.change, after, entry.quarantined))
+    forced = entry.lets_answer if entry.forced else None
+    return Plan(after.name, entry.change, journal.before, after, _steps(entry.change, after, entry.quarantined, forced))
 
 
-def _steps(change: Change, after: DesiredState, quarantined: int | None = None) -> tuple[Step, ...]:
+def overruling(plan: Plan) -> Plan:
+    """The same plan, with which a person overrules the gate or the proof."""
+    return replace(plan, steps=_steps(plan.change, plan.after, plan.quarantines, plan.lets_answer))
+
+
+def _steps(
+    change: Change, after: DesiredState, quarantined: int | None = None, forced: int | None = None
+) -> tuple[Step, ...]:
     """Everything that a change consists of, in order. The alias is right already when only canary or shadow change."""
     awaited, part = after.version, "champion"
     if change is Change.CANARY and after.canary is not None:
@@ -178,8 +187,9 @@ def _steps(change: Change, after: DesiredState, quarantined: int | None = None) 
     steps: list[Step] = [Desire(after), AwaitWorkers(after.generation, awaited, part), Remember(change)]
     if quarantined is not None:
         steps.append(Quarantine(quarantined))
-    if change not in BESIDE:
-        steps.append(PointChampion(after.version))
+    tell = TellRegistry(None if change in BESIDE else after.version, quarantined, forced)
+    if tell != TellRegistry():
+        steps.append(tell)
     return tuple(steps)
 
 

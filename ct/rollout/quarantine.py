@@ -124,8 +124,8 @@ def lift_quarantine(store: ModelStore, version: int, *, by: str, reason: str, at
                 name=store.name,
                 version=version,
             )
+        store.note_registry_behind()
         store.lift(version, Lift(at=at, by=by, reason=reason))
-        store.note_registry(is_behind=True)
     return held[-1]
 
 

@@ -8,18 +8,21 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from ct.contracts import Change
 from ct.errors import NotRegisteredError, RegistryError
 from ct.home import write_atomically
-from ct.rollout.history import BESIDE
+from ct.rollout.locks import writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from ct.contracts import HistoryEntry, QuarantineRecord
+    from ct.rollout.steps import TellRegistry
     from ct.rollout.store import ModelStore
 
 DAY = "%Y-%m-%d"
@@ -32,6 +35,7 @@ class Registry(Protocol):
         """Make the alias `champion` name this version.
 
         Raises:
+            NotRegisteredError: the registry has no such version.
             RegistryError: the registry refused or did not answer.
         """
         ...
@@ -52,15 +56,16 @@ class BehindFile:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "registry.behind"
 
-    @property
-    def exists(self) -> bool:
-        """Whether the registry is to be told everything yet."""
-        return self._path.exists()
+    def read(self) -> str | None:
+        """What tells one note from another; None while there is none."""
+        try:
+            return self._path.read_text(encoding="ascii")
+        except FileNotFoundError:
+            return None
 
     def write(self) -> None:
-        """Note that it is; on disk when this returns."""
-        if not self.exists:
-            write_atomically(self._path, "")
+        """Note that the registry is to be told everything, from now on; on disk when this returns."""
+        write_atomically(self._path, secrets.token_hex(8))
 
     def remove(self) -> None:
         """Note that it has been told."""
@@ -69,50 +74,90 @@ class BehindFile:
 
 def is_told(entry: HistoryEntry) -> bool:
     """Whether a change is one that the registry is told of."""
-    return entry.change not in BESIDE or entry.forced or entry.quarantined is not None
+    return entry.change in (Change.ROLLOUT, Change.ROLLBACK) or entry.forced or entry.quarantined is not None
 
 
-def follow(registry: Registry, store: ModelStore, entry: HistoryEntry | None = None) -> str | None:
-    """Let the registry say what the history says: of one change, or all of it where the registry is behind.
-
-    Args:
-        registry: the registry.
-        store: the model's.
-        entry: the change. None: all of it.
+def tell(registry: Registry, store: ModelStore, step: TellRegistry) -> str | None:
+    """Let the registry say what one change has changed. What it does not take now, `tell_all` tells it later.
 
     Returns:
-        Why the registry is behind; None when it is not.
+        Why the registry was not told; None when it was.
+
+    Raises:
+        RolloutError: quarantine.json cannot be read.
     """
-    change = None if store.registry_is_behind else entry
+    tags = {version: own for version, own in tags_of(store).items() if version in (step.quarantined, step.forced)}
     try:
-        if change is None or change.change not in BESIDE:
-            _point_champion(registry, store)
-        for version, tags in tags_of(store).items():
-            if change is None or version in (change.lets_answer, change.quarantined):
-                with suppress(NotRegisteredError):  # somebody has deleted it there, and so there is nothing to tag
-                    registry.tag_version(store.name, version, tags)
+        problem = _say(registry, store, tags, points=step.champion is not None)
     except RegistryError as error:
-        store.note_registry(is_behind=True)
+        store.note_registry_behind()
         return error.message
-    if change is None:
-        store.note_registry(is_behind=False)
-    return None
+    if store.registry_behind is not None:
+        store.note_registry_behind()  # whoever tells everything meanwhile has read what was before this change
+    return problem
+
+
+def tell_all(registry: Registry, store: ModelStore) -> str | None:
+    """Let a registry that is behind say all that history and quarantine say. Only for one at a time.
+
+    Returns:
+        Why the registry is behind still, or cannot say all; None when it does.
+
+    Raises:
+        RolloutError: quarantine.json cannot be read.
+    """
+    while True:
+        with writing(store):
+            note, tags = store.registry_behind, tags_of(store)
+        if note is None:
+            return None
+        try:
+            problem = _say(registry, store, tags, points=True)
+        except RegistryError as error:
+            return error.message
+        with writing(store):
+            if store.registry_behind == note:
+                store.note_registry_told()
+                return problem
 
 
 def tags_of(store: ModelStore) -> dict[int, dict[str, str]]:
     """Version -> what its tags in the registry say of the time after its verdict: that it was forced, that it was withdrawn.
 
+    A change that may yet be reverted is left out.
+
     Raises:
         RolloutError: quarantine.json cannot be read.
     """
     tags: dict[int, dict[str, str]] = {}
-    for entry in store.history():
+    for entry in store.history(pending=False):
         if entry.forced:
             forced = {"ct.forced_by": entry.actor, "ct.forced_reason": entry.reason}
             tags.setdefault(entry.lets_answer, {}).update(forced)
-    for record in store.quarantine_records():
+    for record in store.quarantine_records(pending=False):
         tags.setdefault(record.version, {})["ct.quarantine"] = _told(record)
     return tags
+
+
+def _say(registry: Registry, store: ModelStore, tags: Mapping[int, Mapping[str, str]], *, points: bool) -> str | None:
+    """Point the alias, and write the tags.
+
+    Returns:
+        That the registry lacks the version that serves, so that its alias cannot name it. A later try does not help.
+
+    Raises:
+        RegistryError: the registry refused or did not answer.
+    """
+    problem = None
+    if points:
+        try:
+            _point_champion(registry, store)
+        except NotRegisteredError as error:
+            problem = error.message
+    for version, own in tags.items():
+        with suppress(NotRegisteredError):  # somebody has deleted it there, and so there is nothing to tag
+            registry.tag_version(store.name, version, own)
+    return problem
 
 
 def _point_champion(registry: Registry, store: ModelStore) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ct.rollout.execution import complete_revert, finish
 from ct.rollout.locks import alone, writing
 from ct.rollout.plan import plan_of
-from ct.rollout.registry import follow
+from ct.rollout.registry import tell_all
 from ct.rollout.waiting import LaggingError, OvertakenError, RefusedError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def resume(
         None when there was nothing to do, or somebody else is at it.
 
     Raises:
-        RolloutError: desired.json cannot be read; nothing was changed.
+        RolloutError: desired.json or quarantine.json cannot be read; nothing that serves was changed.
     """
     with alone(store) as is_alone:
         if not is_alone:
@@ -64,8 +64,8 @@ def resume(
         message = _resume(journal, store, registry, clock=clock, timeout_s=timeout_s) if journal else ""
         if message is None:
             return None
-        is_behind = store.registry_is_behind
-        problem = follow(registry, store) if is_behind else None
+        is_behind = store.registry_behind is not None
+        problem = tell_all(registry, store) if is_behind else None
     if not message and not is_behind:
         return None
     return Resumed(message, journal.entry if journal and message else None, problem)

@@ -58,21 +58,28 @@ class Quarantine:
     version: int
 
     def __str__(self) -> str:
-        kept_out = "so that neither it nor a retrain on the same inputs serves again"
-        return f"quarantine version {self.version}, {kept_out}, and tag it in MLflow"
+        return f"quarantine version {self.version}, so that neither it nor a retrain on the same inputs serves again"
 
 
 @dataclass(frozen=True)
-class PointChampion:
-    """Move the registry's alias `champion`."""
+class TellRegistry:
+    """Let the registry say what has changed."""
 
-    version: int
+    champion: int | None = None
+    """Where its alias `champion` goes; None: it stays."""
+    quarantined: int | None = None
+    forced: int | None = None
 
     def __str__(self) -> str:
-        return f"point MLflow's alias `champion` at version {self.version}"
+        said = {
+            "point the alias `champion` at version": self.champion,
+            "tag as quarantined version": self.quarantined,
+            "tag as forced version": self.forced,
+        }
+        return f"in MLflow, {' and '.join(f'{what} {version}' for what, version in said.items() if version)}"
 
 
-Step = Desire | AwaitWorkers | Remember | Quarantine | PointChampion
+Step = Desire | AwaitWorkers | Remember | Quarantine | TellRegistry
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,11 @@ class Plan:
     def quarantines(self) -> int | None:
         """The version that the plan puts into quarantine."""
         return next((step.version for step in self.steps if isinstance(step, Quarantine)), None)
+
+    @property
+    def forced(self) -> bool:
+        """Whether a person overrules the gate or the proof with it."""
+        return any(isinstance(step, TellRegistry) and step.forced is not None for step in self.steps)
 
     @property
     def withdraws(self) -> bool:

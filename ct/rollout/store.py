@@ -120,17 +120,20 @@ class ModelStore:
         (self.root / "desired.json").unlink()
         self._journal.clear()
 
-    def history(self) -> tuple[HistoryEntry, ...]:
+    def history(self, *, pending: bool = True) -> tuple[HistoryEntry, ...]:
         """Every change, oldest first. A last line that was cut off by a crash is left out.
 
         A change that is desired and not in the file yet is the last one: its command waits for the workers, or was ended.
+
+        Args:
+            pending: whether that one is in it.
         """
         written = self._history.entries()
-        journal = self.journal()
-        pending = journal.pending(self.desired()) if journal else None
-        if pending is None or (written and written[-1].generation >= pending.generation):
+        journal = self.journal() if pending else None
+        entry = journal.pending(self.desired()) if journal else None
+        if entry is None or (written and written[-1].generation >= entry.generation):
             return written
-        return (*written, pending)
+        return (*written, entry)
 
     def remembered(self) -> HistoryEntry | None:
         """The newest change in the history that is not under way."""
@@ -174,16 +177,19 @@ class ModelStore:
         if record is not None:
             self._quarantine.add(record)
 
-    def quarantine_records(self) -> tuple[QuarantineRecord, ...]:
+    def quarantine_records(self, *, pending: bool = True) -> tuple[QuarantineRecord, ...]:
         """Every quarantine, lifted ones too, oldest first; that of a change which is desired and not done yet is the last.
+
+        Args:
+            pending: whether that one is in it.
 
         Raises:
             RolloutError: quarantine.json cannot be read.
         """
         written = self._quarantine.read()
-        journal = self.journal()
-        pending = journal.pending(self.desired()) if journal else None
-        record = self._record(pending) if pending else None
+        journal = self.journal() if pending else None
+        entry = journal.pending(self.desired()) if journal else None
+        record = self._record(entry) if entry else None
         if record is None or any(known.generation == record.generation for known in written):
             return written
         return (*written, record)
@@ -237,16 +243,17 @@ class ModelStore:
         self._pins.write(versions)
 
     @property
-    def registry_is_behind(self) -> bool:
-        """Whether the registry is still to be told what the history says."""
-        return self._behind.exists
+    def registry_behind(self) -> str | None:
+        """The note that the registry is still to be told everything, another one each time that it falls behind; or None."""
+        return self._behind.read()
 
-    def note_registry(self, *, is_behind: bool) -> None:
-        """Note whether it is."""
-        if is_behind:
-            self._behind.write()
-        else:
-            self._behind.remove()
+    def note_registry_behind(self) -> None:
+        """Note that it is, on disk when this returns."""
+        self._behind.write()
+
+    def note_registry_told(self) -> None:
+        """Note that it has been told. Only for the holder of the write lock."""
+        self._behind.remove()
 
     def facts(self, keep: int) -> Facts:
         """What a plan is made from.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ct.contracts import Feature, Outcome, WorkerState
 from ct.errors import NotRegisteredError, RegistryError
 from ct.home import Home
-from ct.rollout import Plan, announce_worker, apply, plan_rollback, plan_rollout
+from ct.rollout import Plan, announce_worker, apply, overruling, plan_rollback, plan_rollout
 from ct.rollout.process import started_at
 from tests.manifests import manifest_of
 
@@ -39,6 +39,8 @@ class Registry:
     def point_champion(self, name: str, version: int) -> None:
         if self._down:
             raise RegistryError(f"no registry for {name}")
+        if version in self._deleted:
+            raise NotRegisteredError(f"no version {version} of {name}")
         self.champion = version
 
     def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
@@ -83,13 +85,12 @@ def carry_out(
 ) -> Applied:
     """Apply a plan."""
     return apply(
-        plan,
+        overruling(plan) if forced else plan,
         store,
         registry or Registry(),
         actor="on-call",
         reason=reason,
         clock=lambda: NOW,
-        forced=forced,
         timeout_s=timeout_s,
     )
 

@@ -14,7 +14,7 @@ from ct.contracts import Change, DesiredState
 from ct.errors import RolloutError, UnknownVersionError
 from ct.home import Home
 from ct.rollout import announce_worker, apply, plan_rollout, tree_sha256
-from ct.rollout.steps import AwaitWorkers, Desire, PointChampion, Remember
+from ct.rollout.steps import AwaitWorkers, Desire, Remember, TellRegistry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ def test_versions_are_in_numeric_order(store: ModelStore) -> None:
 def test_a_plan_is_a_list_of_steps_and_touches_nothing(store: ModelStore) -> None:
     """Planning is pure: the steps say what will happen, and the store is as before."""
     plan = plan_rollout("flights", 1, desired=None, history=(), versions=(1,), keep=3, quarantined=())
-    assert [type(step) for step in plan.steps] == [Desire, AwaitWorkers, Remember, PointChampion]
+    assert [type(step) for step in plan.steps] == [Desire, AwaitWorkers, Remember, TellRegistry]
     assert store.desired() is None
     assert store.history() == ()
 

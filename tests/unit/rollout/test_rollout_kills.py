@@ -17,6 +17,7 @@ from ct.home import Home
 from ct.rollout import (
     ModelStore,
     RefusedError,
+    lift_quarantine,
     plan_canary,
     plan_end,
     plan_end_canary,
@@ -55,7 +56,7 @@ class Registry:
     def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
         """Likewise."""
         assert name == "flights"
-        self._write(self.path.with_name(f"tags-{version}"), " ".join(tags))
+        self._write(self.path.with_name(f"tags-{version}"), " ".join(f"{key}={value}" for key, value in tags.items()))
 
     def _write(self, path: Path, text: str) -> None:
         unfinished = path.with_name("unfinished")
@@ -185,7 +186,7 @@ def agrees(store: ModelStore, registry: Registry, plan: Plan, before: tuple[Hist
         [(plan.change, plan.after.generation)] if happened else []
     )
     assert history[-1].version == desired.version == registry.champion
-    assert not store.registry_is_behind
+    assert store.registry_behind is None
     assert store.quarantined() == ((plan.quarantines,) if happened and plan.quarantines else ())
     assert registry.quarantined == store.quarantined()
     return happened
@@ -282,6 +283,8 @@ def test_a_rollback_comes_after_a_change_that_was_killed_at_any_write(
         was_killed = killed_at(number, after=after, act=lambda: carry_out(plan, store, registry))  # noqa: B023
         back = plan_rollback("flights", None, **store.facts(3))
         carry_out(back, store, registry)
+        assert registry.champion == back.after.version
+        resumed(store, registry)
         agrees_after_rollback(store, registry, plan, back, before)
         if not was_killed:
             break
@@ -299,7 +302,31 @@ def agrees_after_rollback(
     quarantined = {back.quarantines} | ({plan.quarantines} if back.before == plan.after else set())
     assert set(store.quarantined()) == set(registry.quarantined) == quarantined - {None}
     assert registry.champion == back.after.version
-    assert not store.registry_is_behind
+    assert store.registry_behind is None
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_lift_that_is_killed_at_any_write_converges(fresh: Copies, *, after: bool) -> None:
+    """It has happened or not, and the registry says the same once somebody resumes."""
+    outcomes = []
+    for number in range(1, SEEN_ENOUGH):
+        store, registry = next(fresh)
+        carry_out(plan_rollback("flights", None, **store.facts(3)), store, registry)
+
+        def lift() -> None:
+            lift_quarantine(store, 2, by="anna", reason="it was the network", at=NOW)  # noqa: B023
+
+        was_killed = killed_at(number, after=after, act=lift)
+        resumed(store, registry)
+        told = (registry.path.parent / "tags-2").read_text()
+        outcomes.append(told == "ct.quarantine=lifted 2026-01-02 by anna: it was the network")
+        assert store.quarantined() == (() if outcomes[-1] else (2,))
+        assert store.registry_behind is None
+        if not was_killed:
+            break
+    else:
+        pytest.fail("the lift never came to its end")
+    assert (outcomes[0], outcomes[-1]) == (False, True)
 
 
 def test_workers_are_waited_for_when_a_change_is_resumed(store: ModelStore) -> None:

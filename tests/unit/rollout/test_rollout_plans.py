@@ -11,7 +11,7 @@ from ct.contracts import Canary, Change, DesiredState, HistoryEntry
 from ct.errors import RolloutError
 from ct.rollout import kept, plan_canary, plan_end, plan_rollback, plan_rollout, plan_shadow
 from ct.rollout.plan import plan_revert
-from ct.rollout.steps import AwaitWorkers, Desire, PointChampion, Remember
+from ct.rollout.steps import AwaitWorkers, Desire, Remember, TellRegistry
 
 if TYPE_CHECKING:
     from ct.rollout import Facts, Plan
@@ -40,7 +40,7 @@ def kinds(plan: Plan) -> list[type]:
 
 
 def test_a_canary_keeps_the_champion_and_leaves_the_alias_alone() -> None:
-    """Version 3 and what a worker falls back to stay; there is no PointChampion."""
+    """Version 3 and what a worker falls back to stay; there is no TellRegistry."""
     plan = plan_canary("flights", TENTH, **facts())
     assert (plan.after.version, plan.after.previous, plan.after.generation) == (3, 2, 4)
     assert (plan.after.canary, plan.after.shadow) == (TENTH, None)
@@ -91,7 +91,7 @@ def test_a_full_rollout_and_a_rollback_end_canary_and_shadow() -> None:
     now = facts(canary=TENTH, shadow=11)
     for plan in (plan_rollout("flights", 10, **now), plan_rollback("flights", None, **now)):
         assert (plan.after.canary, plan.after.shadow) == (None, None)
-        assert PointChampion in kinds(plan)
+        assert TellRegistry in kinds(plan)
     assert plan_rollout("flights", 10, **now).after.warm == (10, 3)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rollout_parts import NOW, Registry, answering, carry_out, roll_back, roll_out, stage, worker
+from rollout_parts import NOW, answering, carry_out, roll_back, roll_out, stage, worker
 
 from ct.contracts import Canary, Change, CheckOutcome, Span
 from ct.errors import RolloutError, UnknownVersionError
@@ -19,7 +19,6 @@ from ct.rollout import (
     plan_shadow,
     quarantine_check,
     quarantined,
-    resume,
     unpin,
 )
 from ct.rollout.steps import Quarantine
@@ -200,54 +199,6 @@ def test_an_unreadable_quarantine_stops_what_could_undo_it(rolled_back: ModelSto
     (rolled_back.root / "quarantine.json").write_text("{")
     with pytest.raises(RolloutError, match=r"quarantine\.json cannot be read\. Nothing was changed"):
         roll_out(rolled_back, 10)
-
-
-def test_the_registry_says_what_is_in_quarantine_and_what_was(store: ModelStore) -> None:
-    """With the reason, as a tag of the version."""
-    registry = Registry()
-    roll_out(store, 1, registry)
-    roll_out(store, 2, registry)
-    assert registry.tags == {}
-    roll_back(store, registry=registry, quarantine=True)
-    assert registry.tags == {2: {"ct.quarantine": "since 2026-01-02 by on-call: worse"}}
-    lift_quarantine(store, 2, by="anna", reason="it was the network", at=NOW)
-    assert resume(store, registry, clock=lambda: NOW) is not None
-    assert registry.tags == {2: {"ct.quarantine": "lifted 2026-01-02 by anna: it was the network"}}
-    assert not store.registry_is_behind
-
-
-def test_a_registry_that_was_down_is_told_all_later(store: ModelStore) -> None:
-    """The quarantine is on disk. With the next change, whatever it is, the registry says what it lacked: tags too."""
-    roll_out(store, 1)
-    carry_out(plan_rollout("flights", 2, **store.facts(3)), store, Registry(down=True), reason="urgent", forced=True)
-    applied = roll_back(store, registry=Registry(down=True), quarantine=True)
-    assert applied.registry_problem == "no registry for flights"
-    assert store.quarantined() == (2,)
-    registry = Registry()
-    carry_out(plan_shadow("flights", 3, **store.facts(3)), store, registry)
-    assert registry.tags == {}, "a shadow is nothing that the registry is told of"
-    roll_out(store, 3, registry)
-    assert registry.champion == 3
-    forced = {"ct.forced_by": "on-call", "ct.forced_reason": "urgent"}
-    assert registry.tags == {2: {**forced, "ct.quarantine": "since 2026-01-02 by on-call: worse"}}
-    assert not store.registry_is_behind
-
-
-def test_a_forced_canary_is_tagged_and_leaves_the_alias(store: ModelStore) -> None:
-    """It answers some, and is the version that was forced."""
-    registry = Registry()
-    roll_out(store, 1, registry)
-    carry_out(plan_canary("flights", TENTH, **store.facts(3)), store, registry, reason="urgent", forced=True)
-    assert (registry.champion, set(registry.tags)) == (1, {3})
-
-
-def test_a_version_that_was_deleted_in_the_registry_keeps_nobody_waiting(store: ModelStore) -> None:
-    """There is nothing to tag."""
-    registry = Registry(deleted=(2,))
-    roll_out(store, 1, registry)
-    roll_out(store, 2, registry)
-    assert roll_back(store, registry=registry, quarantine=True).registry_problem is None
-    assert not store.registry_is_behind
 
 
 def test_pins_are_kept_in_order_until_they_are_taken_off(store: ModelStore) -> None:
