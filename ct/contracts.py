@@ -10,9 +10,12 @@ import hashlib
 import json
 from datetime import datetime  # noqa: TC003  pydantic needs the class at run time
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Value(BaseModel):
@@ -46,16 +49,16 @@ class Span(Value):
     seen_at: datetime = Field(description="When the ledger first saw these bytes, in UTC.")
 
 
-def fingerprint_of(spans: tuple[Span, ...], recipe_hash: str | None, seed: int | None) -> str:
+def fingerprint_of(sha256: Sequence[str], recipe_hash: str | None, seed: int | None, *, learnt: bool = False) -> str:
     """What a model is made from, as one hash: the bytes of its spans in order, its recipe and its seed.
 
     Args:
-        spans: the whole window. Which of them were judged on is left out on purpose: a version that was rolled back from must
-            not come back because another of the same spans was kept to judge on.
+        sha256: hashes of the spans: the whole window, whichever of it was judged on; or those that were learnt from.
         recipe_hash: of the deployed spec; in records from before there were recipes, the spec's own hash.
         seed: of the run.
+        learnt: whether the spans are those that were learnt from. No such hash equals one of a window.
     """
-    made_from = json.dumps([[span.sha256 for span in spans], recipe_hash, seed])
+    made_from = json.dumps([list(sha256), recipe_hash, seed, *(["learnt"] if learnt else [])])
     return hashlib.sha256(made_from.encode()).hexdigest()
 
 
@@ -109,7 +112,13 @@ class RunRequest(Value):
     @property
     def fingerprint(self) -> str:
         """That of the version which this run will make."""
-        return fingerprint_of(self.spans, self.recipe_hash or self.spec_hash, self.seed)
+        return fingerprint_of([span.sha256 for span in self.spans], self.recipe_hash or self.spec_hash, self.seed)
+
+    def fingerprints(self, *, refit: bool) -> tuple[str, str]:
+        """Those of the version which this run will make; with `refit` it learns from all spans once it is approved."""
+        learnt = [span.sha256 for span in (self.spans if refit else self.trained)]
+        recipe = self.recipe_hash or self.spec_hash
+        return self.fingerprint, fingerprint_of(learnt, recipe, self.seed, learnt=True)
 
 
 class NodeSpec(Value):
@@ -377,7 +386,21 @@ class VersionManifest(Value):
 
         Two versions with one fingerprint are one model, trained twice.
         """
-        return fingerprint_of(self.spans, self.recipe_hash or self.spec_hash, self.seed)
+        return fingerprint_of([span.sha256 for span in self.spans], self.recipe_hash or self.spec_hash, self.seed)
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprint, and another over those spans alone that the model has learnt from, where they are on record.
+
+        A version that shares one of them with another is that one trained again: from the same window, whichever spans were
+        judged on; or from the same spans, whichever others were judged on. None for a version without spans.
+        """
+        if not self.spans:
+            return ()
+        whole = [span.sha256 for span in self.spans]
+        learnt = whole if self.refit else list(self.verdict.trained_sha256)
+        recipe = self.recipe_hash or self.spec_hash
+        return self.fingerprint, *([fingerprint_of(learnt, recipe, self.seed, learnt=True)] if learnt else [])
 
     @property
     def may_serve(self) -> bool:
@@ -490,11 +513,21 @@ class QuarantineRecord(Value):
 
     version: int = Field(ge=1)
     generation: int = Field(ge=1, description="Of the change that quarantined it.")
-    fingerprint: str | None = Field(description="The version's; None when its manifest could not be read.")
+    fingerprints: tuple[str, ...] = Field(description="The version's; empty when its manifest could not be read.")
     reason: str
     by: str
     at: datetime
     lifted: Lift | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_before(cls, record: Any) -> Any:
+        """Records had one fingerprint, of the window."""
+        if isinstance(record, dict) and "fingerprint" in record:
+            record = dict(record)
+            found = record.pop("fingerprint")
+            record["fingerprints"] = [] if found is None else [found]
+        return record
 
 
 class WorkerState(Value):

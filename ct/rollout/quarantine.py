@@ -18,6 +18,7 @@ from ct.home import write_atomically
 from ct.rollout.locks import writing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -78,12 +79,12 @@ def quarantined(store: ModelStore) -> tuple[QuarantineRecord, ...]:
     return tuple(record for record in store.quarantine_records() if record.lifted is None)
 
 
-def quarantine_check(store: ModelStore, fingerprint: str) -> Check:
+def quarantine_check(store: ModelStore, fingerprints: Sequence[str]) -> Check:
     """The gate's check that a candidate is not made from the very inputs of a version that was withdrawn.
 
     Args:
         store: the model's.
-        fingerprint: the candidate's, as contracts.fingerprint_of makes it.
+        fingerprints: the candidate's, as contracts.RunRequest makes them.
 
     Returns:
         A blocking check; its value is how many versions in quarantine were made from these inputs.
@@ -91,7 +92,7 @@ def quarantine_check(store: ModelStore, fingerprint: str) -> Check:
     Raises:
         RolloutError: quarantine.json cannot be read.
     """
-    same = [record for record in quarantined(store) if record.fingerprint == fingerprint]
+    same = [record for record in quarantined(store) if set(record.fingerprints) & set(fingerprints)]
     told = ", ".join(f"version {record.version} ({record.by}: {record.reason})" for record in same)
     name = "not made from the inputs of a version in quarantine"
     return Check(

@@ -218,12 +218,12 @@ class ModelStore:
         """
         held = [record for record in self.quarantine_records() if record.lifted is None]
         barred = {record.version: record.version for record in held}
-        made_from = {record.fingerprint: record.version for record in held if record.fingerprint is not None}
+        made_from = {fingerprint: record.version for record in held for fingerprint in record.fingerprints}
         for version in self.versions() if made_from else ():
             with suppress(UnknownVersionError):  # what cannot be read does not load either
-                manifest = self.manifest(version)
-                if manifest.spans and manifest.fingerprint in made_from:
-                    barred.setdefault(version, made_from[manifest.fingerprint])
+                for fingerprint in self.manifest(version).fingerprints:
+                    if fingerprint in made_from:
+                        barred.setdefault(version, made_from[fingerprint])
         return barred
 
     def lift(self, version: int, lift: Lift) -> None:
@@ -314,13 +314,13 @@ class ModelStore:
         if entry.quarantined is None:
             return None
         try:
-            fingerprint = self.manifest(entry.quarantined).fingerprint
+            fingerprints = self.manifest(entry.quarantined).fingerprints
         except UnknownVersionError:
-            fingerprint = None  # a version whose files are damaged is rolled back from all the more
+            fingerprints = ()  # a version whose files are damaged is rolled back from all the more
         return QuarantineRecord(
             version=entry.quarantined,
             generation=entry.generation,
-            fingerprint=fingerprint,
+            fingerprints=fingerprints,
             reason=entry.reason,
             by=entry.actor,
             at=entry.at,

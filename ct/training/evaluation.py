@@ -173,7 +173,8 @@ def folder_mb(folder: Path) -> float:
 def _quarantine_checks(run: Run) -> list[Check]:
     """That this candidate is no version which was withdrawn, trained again; nothing while none is in quarantine."""
     store = ModelStore(run.home, run.request.pipeline)
-    return [quarantine_check(store, run.request.fingerprint)] if store.quarantined() else []
+    made_from = run.request.fingerprints(refit=run.config.refit)
+    return [quarantine_check(store, made_from)] if store.quarantined() else []
 
 
 def _no_comparison(run: Run, version: int) -> str | None:

@@ -294,7 +294,7 @@ def test_the_page_in_airflow_is_found_by_the_runs_name_in_the_ledger(home: Home)
     facts = {"version": 7, "agreement": AGREEMENT.model_dump(mode="json"), "withheld": WITHHELD}
     registered = NodeResult(node_id="Register", ok=True, seconds=1, peak_rss_mb=1, facts=facts)
     write_atomically(home.runs / RUN / "Register.result.json", registered.model_dump_json())
-    record = QuarantineRecord(version=7, generation=2, fingerprint=None, reason="errors", by="monitor", at=NOW)
+    record = QuarantineRecord(version=7, generation=2, fingerprints=(), reason="errors", by="monitor", at=NOW)
     write_atomically(home.models / "p" / "quarantine.json", f'{{"records": [{record.model_dump_json()}]}}')
     page = verdict_page(home, "p", "manual__1")[1]
     assert "by monitor, 2026-03-01 12:00 UTC: errors" in page

@@ -145,7 +145,7 @@ def test_what_became_of_a_version_is_told_too(store: ModelStore, ct: Callable[..
     record = QuarantineRecord(
         version=7,
         generation=2,
-        fingerprint="f",
+        fingerprints=("f",),
         reason="errors",
         by="eve",
         at=NOW,

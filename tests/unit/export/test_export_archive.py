@@ -244,7 +244,7 @@ def test_the_card_tells_of_proof_quarantine_and_force(store: ModelStore, tmp_pat
         seconds=3.0,
     )
     write_atomically(store.version_path(7) / "proof.json", proof.model_dump_json())
-    record = QuarantineRecord(version=7, generation=14, fingerprint=None, reason="<b>late</b>", by="ann", at=NOW)
+    record = QuarantineRecord(version=7, generation=14, fingerprints=(), reason="<b>late</b>", by="ann", at=NOW)
     write_atomically(store.root / "quarantine.json", json.dumps({"records": [record.model_dump(mode="json")]}))
     forced = HistoryEntry(
         generation=30,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from ct.contracts import Feature, Outcome, WorkerState
+from ct.contracts import Feature, Outcome, Span, WorkerState
 from ct.errors import NotRegisteredError, RegistryError
 from ct.home import Home
 from ct.rollout import Plan, announce_worker, apply, overruling, plan_rollback, plan_rollout
@@ -51,6 +51,13 @@ class Registry:
         self.tags.setdefault(version, {}).update(tags)
 
 
+def span(name: str) -> Span:
+    """A span whose bytes are its name."""
+    return Span(
+        pipeline="flights", name=name, revision=1, sha256=name, uri=f"/{name}", format="csv", size_bytes=1, seen_at=NOW
+    )
+
+
 def stage(
     store: ModelStore,
     folder: Path,
@@ -71,7 +78,9 @@ def stage(
         seed=version,
         judged_against=judged_against,
     )
-    store.stage(saved_model, manifest, {"instances": [], "predictions": []})
+    store.stage(
+        saved_model, manifest.model_copy(update={"spans": (span("jan"),)}), {"instances": [], "predictions": []}
+    )
 
 
 def carry_out(

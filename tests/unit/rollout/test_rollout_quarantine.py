@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from rollout_parts import NOW, answering, carry_out, roll_back, roll_out, stage, worker
+from rollout_parts import NOW, answering, carry_out, roll_back, roll_out, span, stage, worker
 
-from ct.contracts import Canary, Change, CheckOutcome, Span
+from ct.contracts import Canary, Change, CheckOutcome, QuarantineRecord, RunRequest, TriggerKind
 from ct.errors import RolloutError, UnknownVersionError
 from ct.home import write_atomically
 from ct.rollout import (
@@ -44,7 +44,7 @@ def test_a_rollback_quarantines_what_served_with_reason_and_fingerprint(rolled_b
     """Who, why, when, and what it was made from; the history names it too."""
     (record,) = quarantined(rolled_back)
     assert (record.version, record.reason, record.by, record.at) == (3, "worse", "on-call", NOW)
-    assert record.fingerprint == rolled_back.manifest(3).fingerprint
+    assert record.fingerprints == rolled_back.manifest(3).fingerprints
     last = rolled_back.history()[-1]
     assert (last.change, last.version, last.quarantined) == (Change.ROLLBACK, 2, 3)
 
@@ -78,9 +78,8 @@ def test_what_is_in_quarantine_serves_in_no_way(rolled_back: ModelStore) -> None
 
 def test_a_version_made_from_the_same_inputs_is_held_with_it(store: ModelStore) -> None:
     """It was trained before the rollback, and waits for a person or for its rollout; a lift frees both."""
-    span = Span(pipeline="flights", name="a", revision=1, sha256="a", uri="/a", format="csv", size_bytes=1, seen_at=NOW)
     for version, seed in ((3, 3), (10, 3), (2, 2)):
-        manifest = store.manifest(version).model_copy(update={"spans": (span,), "seed": seed})
+        manifest = store.manifest(version).model_copy(update={"seed": seed})
         write_atomically(store.version_path(version) / "manifest.json", manifest.model_dump_json())
     for version in (1, 2, 10, 3):
         roll_out(store, version)
@@ -163,13 +162,58 @@ def test_what_is_not_in_quarantine_cannot_be_lifted(rolled_back: ModelStore) -> 
 
 def test_the_gate_refuses_a_candidate_made_from_the_same_inputs(rolled_back: ModelStore) -> None:
     """The check fails and names the version, its reason and the way out; after a lift it passes."""
-    fingerprint = rolled_back.manifest(3).fingerprint
-    check = quarantine_check(rolled_back, fingerprint)
+    fingerprints = rolled_back.manifest(3).fingerprints
+    check = quarantine_check(rolled_back, fingerprints)
     assert (check.outcome, check.blocking, check.value) == (CheckOutcome.FAIL, True, 1.0)
     assert check.name.endswith("in quarantine: version 3 (on-call: worse); see ct quarantine flights")
-    assert quarantine_check(rolled_back, rolled_back.manifest(1).fingerprint).outcome is CheckOutcome.PASS
+    assert quarantine_check(rolled_back, rolled_back.manifest(1).fingerprints).outcome is CheckOutcome.PASS
     lift(rolled_back, 3)
-    assert quarantine_check(rolled_back, fingerprint).outcome is CheckOutcome.PASS
+    assert quarantine_check(rolled_back, fingerprints).outcome is CheckOutcome.PASS
+
+
+@pytest.mark.parametrize("is_withheld", [False, True])
+def test_the_same_spans_learnt_from_are_the_same_inputs_whatever_was_judged_on(
+    store: ModelStore, *, is_withheld: bool
+) -> None:
+    """Version 2 learnt from January; so would the next candidate where two spans are judged on after an inconclusive run.
+
+    So has the twin of a refit that learnt from January too, and was withheld: it is the model that was withdrawn.
+    """
+    trained = store.manifest(2).verdict.model_copy(update={"trained_sha256": ("jan",)})
+    facts = {"refit": True} if is_withheld else {"spans": (span("jan"), span("feb")), "verdict": trained}
+    same = {"spans": (span("jan"), span("feb"), span("mar")), "verdict": trained, "seed": 2}
+    for version, update in ((2, facts), (10, same)):
+        manifest = store.manifest(version).model_copy(update=update)
+        write_atomically(store.version_path(version) / "manifest.json", manifest.model_dump_json())
+    roll_out(store, 1)
+    roll_out(store, 2)
+    roll_back(store, quarantine=True)
+    assert store.barred() == {2: 2, 10: 2}
+    request = RunRequest(
+        run_id="r",
+        pipeline="flights",
+        spec_hash="s",
+        trigger=TriggerKind.DATA,
+        requested_at=NOW,
+        spans=(span("jan"), span("feb"), span("mar")),
+        new_spans=("mar",),
+        seed=2,
+        airflow_dag_id="flights",
+        airflow_run_id="r",
+        mlflow_run_id=None,
+        judged_on=("feb", "mar"),
+    )
+    manifest = store.manifest(10).model_copy(update={"spec_hash": "s"})
+    assert request.fingerprints(refit=False) == manifest.fingerprints
+    assert request.fingerprints(refit=True) == manifest.model_copy(update={"refit": True}).fingerprints
+    assert quarantine_check(store, store.manifest(10).fingerprints).outcome is CheckOutcome.FAIL
+
+
+def test_a_record_from_before_has_one_fingerprint() -> None:
+    """Of the window; or none where the manifest could not be read."""
+    record = {"version": 2, "generation": 3, "reason": "r", "by": "anna", "at": NOW}
+    assert QuarantineRecord.model_validate({**record, "fingerprint": "f"}).fingerprints == ("f",)
+    assert QuarantineRecord.model_validate({**record, "fingerprint": None}).fingerprints == ()
 
 
 def test_a_rollback_that_is_reverted_quarantines_nothing(store: ModelStore) -> None:
@@ -191,7 +235,7 @@ def test_a_version_with_damaged_files_is_quarantined_without_a_fingerprint(store
     (store.version_path(2) / "manifest.json").write_text("{")
     roll_back(store, quarantine=True)
     (record,) = quarantined(store)
-    assert (record.version, record.fingerprint) == (2, None)
+    assert (record.version, record.fingerprints) == (2, ())
 
 
 def test_an_unreadable_quarantine_stops_what_could_undo_it(rolled_back: ModelStore) -> None:

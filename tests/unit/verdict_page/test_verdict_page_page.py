@@ -124,7 +124,7 @@ def test_what_became_of_a_version_is_on_its_page() -> None:
     )
     lift = Lift(at=NOW, by="ada", reason="it was the network")
     record = QuarantineRecord(
-        version=7, generation=4, fingerprint=None, reason="errors", by="monitor", at=NOW, lifted=lift
+        version=7, generation=4, fingerprints=(), reason="errors", by="monitor", at=NOW, lifted=lift
     )
     manifest = manifest_of("flights", 7, Path(__file__).parent)
     text = render_version(manifest, afterwards=became([entry], record))
