@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ct.contracts import CheckOutcome
 from ct.gate.checks import is_comparison, is_gap
+from ct.gate.intervals import AUC_METHOD, least_of_each_class
 from ct.gate.scores import OVERALL
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
     from ct.contracts import Check
 
+MOST_TIMES_AS_MANY = 100
+"""Rows beyond which their number helps nobody."""
 NO_VALUE = "{} has no value on these rows"
 
 
@@ -66,7 +70,24 @@ def _undecided(check: Check, champion_version: int | None) -> str:
         return f"`{check.name}` cannot be told: of those with a value it is {check.value:.4f}"
     if check.low is None:
         return f"`{check.name}` cannot be told from {check.rows or 0:,} rows: {_compared(check, champion_version)}"
-    return f"{_compared(check, champion_version)}: too close to tell `{check.name}`"
+    return f"{_compared(check, champion_version)}: too close to tell `{check.name}`{_rows_wanted(check)}"
+
+
+def _rows_wanted(check: Check) -> str:
+    """What would settle a comparison whose difference is above its margin, so that nobody waits for a better model instead."""
+    if check.difference is None or check.low is None or check.difference <= check.threshold:
+        return ""
+    distance = check.difference - check.threshold
+    wanted = []
+    if check.method == AUC_METHOD and check.level is not None and check.baseline:
+        absolute = distance * check.baseline if _is_share(check) else distance
+        wanted.append(f"at least {least_of_each_class(absolute, check.level):,} rows of each class")
+    times = math.ceil(
+        ((check.difference - check.low) / distance) ** 2
+    )  # an interval narrows with the root of the rows, or faster
+    if times <= MOST_TIMES_AS_MANY:
+        wanted.append(f"up to {times} times as many rows as these")
+    return f"; with this difference it takes {' and '.join(wanted)}" if wanted else ""
 
 
 def _interval(check: Check) -> str:
@@ -79,4 +100,8 @@ def _interval(check: Check) -> str:
 def _amount(check: Check, number: float) -> str:
     """A difference in the unit that the check's name gives its margin in; of calibration it is one of |log|."""
     unit = " of |log|" if check.metric == "calibration" else ""
-    return f"{100 * number:.2f} %" if check.name.endswith("%") else f"{number:.4f}{unit}"
+    return f"{100 * number:.2f} %" if _is_share(check) else f"{number:.4f}{unit}"
+
+
+def _is_share(check: Check) -> bool:
+    return check.name.endswith("%")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 
@@ -20,6 +21,20 @@ def scored(
     candidate = _probability(skill * labels + noise[0])
     champion = None if champion_skill is None else _probability(champion_skill * labels + noise[1])
     return Scores(labels, candidate, champion)
+
+
+def separated(
+    positives: int, negatives: int, candidate: float, champion: float, seed: int, correlation: float = 0.5
+) -> Scores:
+    """Two models of these true AUCs, by scores that are normal within each class; exactly so many rows of each."""
+    numbers = np.random.default_rng(seed)
+    labels = np.arange(positives + negatives) < positives
+    common, ours, theirs = numbers.standard_normal((3, labels.size))
+    scores = [
+        NormalDist(sigma=2**0.5).inv_cdf(auc) * labels + correlation**0.5 * common + (1 - correlation) ** 0.5 * own
+        for auc, own in ((candidate, ours), (champion, theirs))
+    ]
+    return Scores(labels, *scores)
 
 
 def sliced(scores: Scores, **features: np.ndarray) -> Scores:

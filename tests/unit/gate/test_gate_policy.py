@@ -11,6 +11,7 @@ from gate_parts import scored, sliced
 
 from ct.contracts import Check, CheckOutcome, Outcome, Verdict
 from ct.gate import Estimate, Measured, Scores, judge, level_of
+from ct.gate.intervals import AUC_METHOD
 from ct.gate_config import GateConfig
 
 BETTER, EQUAL, WORSE = 1.3, 1.0, 0.7
@@ -82,7 +83,7 @@ def test_every_number_is_on_record() -> None:
     """Level, method, rows, hashes, alpha and seed stand beside the values."""
     verdict = decide(config(), scored(skill=BETTER), judged_sha256=["a"], trained_sha256=["b", "c"])
     check = verdict.checks[1]
-    assert (check.level, check.method, check.rows) == (0.95, "DeLong", 4000)
+    assert (check.level, check.method, check.rows) == (0.95, AUC_METHOD, 4000)
     assert (verdict.alpha, verdict.seed, verdict.rows) == (0.05, 7, 4000)
     assert (verdict.judged_sha256, verdict.trained_sha256) == (("a",), ("b", "c"))
 
@@ -319,6 +320,33 @@ def test_checks_that_others_made_count() -> None:
     verdict = decide(config(), scored(skill=BETTER), further=[made])
     assert verdict.outcome is Outcome.REFUSED
     assert "`not quarantined`" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("difference", "told"),
+    [(0.0, "4 times as many rows"), (0.005, "2 times as many rows"), (-0.011, ""), (-0.0099, "")],
+    ids=["a margin away", "further", "below the margin", "next to it"],
+)
+def test_who_is_stuck_is_told_how_many_rows_would_tell(difference: float, told: str) -> None:
+    """Where the difference keeps the margin, what is missing is rows and no better model: intervals of +-0.02, margin -0.01."""
+    gain = Estimate(difference, difference - 0.02, difference + 0.02, 0.95, "by hand")
+    rules = [{"metric": "recall", "min_improvement": -0.01}]
+    verdict = decide(
+        config(checks=rules), scored(skill=BETTER), others={"recall": Measured(Estimate(0.9), 0.9, gain, 4000)}
+    )
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert (told or "too close to tell `recall not worse than the champion's by 0.01`") in verdict.reason
+    assert ("times as many rows" in verdict.reason) is bool(told)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_models_that_separate_few_rows_are_told_how_many_they_need(*, relative: bool) -> None:
+    """Both rank ten positive rows right: not approved, and the reason says how many rows of each class the margin takes."""
+    labels = np.arange(50) < 10
+    rows = Scores(labels, labels * 0.8 + 0.1, labels * 0.6 + 0.2)
+    verdict = decide(config(min_improvement=-0.005, relative=relative), rows)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.reason.endswith("it takes at least 392 rows of each class")
 
 
 def test_waiting_shares_alpha_between_the_looks() -> None:
