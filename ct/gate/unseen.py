@@ -17,8 +17,10 @@ def learnt_from(manifest: VersionManifest, request: RunRequest, holdout_days: in
         holdout_days: how many last days it would judge on, if that is an only span.
     """
     held_out = manifest.verdict.holdout_days or holdout_days
-    if manifest.verdict.holdout and not manifest.refit and request.holdout and held_out >= holdout_days:
-        return ()  # the version has seen none of these last days
+    both_hold_out = manifest.verdict.holdout and not manifest.refit and request.holdout
+    same_bytes = [span.sha256 for span in manifest.spans] == [span.sha256 for span in request.spans]
+    if both_hold_out and same_bytes and held_out >= holdout_days:
+        return ()  # the version has seen none of these last days; in another revision they may be others
     learnt = _learnt(manifest)
     hashes, names = {span.sha256 for span in learnt}, {span.name for span in learnt}
     return tuple(span.name for span in request.judged if span.sha256 in hashes or span.name in names)
