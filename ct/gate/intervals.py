@@ -15,6 +15,7 @@ from ct.gate.measured import Estimate, Measured
 from ct.gate.metrics import AUC, MEAN_METRICS, NEEDS_BOTH_CLASSES, Better, gain
 
 if TYPE_CHECKING:
+    from ct.gate.metrics import MeanMetric
     from ct.gate.scores import Scores
 
 LEAST_OF_A_CLASS = 10
@@ -104,7 +105,8 @@ def _measure_means(
     exact = [measured.value(means) for means in np.split(terms.mean(axis=0), len(scores))]
     values = [float(value) for value in exact]
     if _enough(rows.labels):
-        means = replicate_means(terms, resampling.replicates, resampling.seed)
+        drawn = terms if measured.bounded else np.concatenate([terms, _not_there(measured, rows.labels, scores)])
+        means = replicate_means(drawn, resampling.replicates, resampling.seed)
         replicated = [measured.value(part) for part in np.split(means, len(scores), axis=1)]
         intervals = [_percentiles(values[0], replicated[0], level, resampling)]
         if len(scores) > 1:
@@ -116,6 +118,21 @@ def _measure_means(
         if len(scores) > 1:
             intervals.append(Estimate(float(gain(measured.better, *exact, relative=relative))))
     return _placed(rows, finite, values, intervals[0], intervals[-1] if len(scores) > 1 else Estimate(None))
+
+
+def _not_there(measured: MeanMetric, labels: np.ndarray, scores: list[np.ndarray]) -> np.ndarray:
+    """Two rows more for the bootstrap: those whose label, were it the other, would speak most against and for the candidate.
+
+    A resample has only losses that happened, and the largest is often one that did not yet: of a rare event to which a model
+    gives next to no chance. What was not seen in n rows may still happen in 3 of n (the rule of three: Hanley and
+    Lippman-Hand, JAMA 249, 1983), and one row of n is drawn up to three times in 98 of 100 resamples.
+
+    Returns:
+        float64, (2, terms).
+    """
+    terms = np.concatenate([measured.terms(~labels, each) for each in scores], axis=1)
+    against = terms[:, 0] - terms[:, 1] if len(scores) > 1 else terms[:, 0]
+    return terms[[against.argmax(), against.argmin()]]
 
 
 def _placed(rows: Scores, finite: list[bool], values: list[float], value: Estimate, gained: Estimate) -> Measured:
@@ -163,4 +180,4 @@ def _percentiles(value: float, replicates: np.ndarray, level: float, resampling:
         return Estimate(value, value - half, value + half, level, f"{method}, normal tails")
     low = float(np.quantile(replicates, tail, method="lower"))
     high = float(np.quantile(replicates, 1 - tail, method="higher"))
-    return Estimate(value, low, high, level, method)
+    return Estimate(value, min(low, value), max(high, value), level, method)

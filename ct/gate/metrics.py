@@ -37,6 +37,9 @@ class MeanMetric:
     value: Callable[[np.ndarray], np.ndarray]
     """Means (..., terms) -> value (...)."""
 
+    bounded: bool = True
+    """Whether a row's term is at most 1, so that few rows that are not there cannot matter much."""
+
 
 def _correct(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     correct: np.ndarray = ((scores >= DECISION) == labels).astype(np.float64)[:, np.newaxis]
@@ -71,7 +74,7 @@ def _ratio(means: np.ndarray) -> np.ndarray:
 
 MEAN_METRICS = {
     "binary_accuracy": MeanMetric(Better.HIGHER, _correct, _only),
-    "log_loss": MeanMetric(Better.LOWER, _surprise, _only),
+    "log_loss": MeanMetric(Better.LOWER, _surprise, _only, bounded=False),
     "brier": MeanMetric(Better.LOWER, _squared, _only),
     "calibration": MeanMetric(Better.NEARER_TO_1, _predicted_and_found, _ratio),
 }

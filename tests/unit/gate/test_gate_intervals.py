@@ -117,6 +117,41 @@ def test_a_month_of_rows_has_delongs_own_interval() -> None:
     assert half < gain.value - gain.low < 1.01 * half
 
 
+def test_losses_that_happen_not_to_be_in_the_rows_are_reckoned_with() -> None:
+    """A candidate gives an event of one in a thousand next to no chance, on half of the rows, and is worse.
+
+    In a third of the samples the event did not happen and the rows alone call it better. At most 5 % pass, and three standard
+    errors.
+    """
+    pairs = 80
+    passed = 0
+    for seed in range(pairs):
+        numbers = np.random.default_rng(seed)
+        rare = numbers.random(2000) < 0.5
+        rates = np.where(rare, 0.001, 0.02)
+        rows = Scores(numbers.random(2000) < rates, np.where(rare, 1e-5, rates), rates)
+        gain = gain_of("log_loss", rows, 0.95, RESAMPLING)
+        assert gain.low is not None
+        passed += gain.low > 0
+    assert passed / pairs <= 0.05 + 3 * (0.05 * 0.95 / pairs) ** 0.5
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier"])
+@pytest.mark.parametrize("alpha", [0.05, 0.5])
+def test_an_interval_holds_its_value(metric: str, alpha: float) -> None:
+    """Also at a low level and where a model is nearly always nearly right, so that the rows added are far from all others."""
+    labels = np.arange(1000) < 20
+    sure = np.where(labels, 0.999, 0.001)
+    for rows in (Scores(labels, sure, np.full(1000, 0.02)), Scores(labels, np.full(1000, 0.02), sure)):
+        found = measure(metric, rows, 1 - alpha, RESAMPLING)
+        for estimate in (found.value, found.gain):
+            assert estimate is not None
+            assert estimate.value is not None
+            assert estimate.low is not None
+            assert estimate.high is not None
+            assert estimate.low <= estimate.value <= estimate.high
+
+
 def test_a_relative_gain_is_a_share_of_the_champions_value() -> None:
     """Value and both ends, by both kinds of interval."""
     rows = scored(rows=4000, skill=1.3)
