@@ -31,23 +31,31 @@ class Design:
     """By how much the candidate's true AUC is higher."""
 
     rows: int = ROWS
+    champion_auc: float = CHAMPION_AUC
+    correlation: float = CORRELATION
+
+    positives: int | None = None
+    """Exactly so many rows are positive; None: each is, with a chance of POSITIVE."""
 
 
 def draw(design: Design, numbers: np.random.Generator) -> Scores:
     """The rows of one pair, scored by both."""
-    labels = numbers.random(design.rows) < POSITIVE
+    if design.positives is None:
+        share, labels = POSITIVE, numbers.random(design.rows) < POSITIVE
+    else:
+        share, labels = design.positives / design.rows, np.arange(design.rows) < design.positives
     common, ours, theirs = numbers.standard_normal((3, design.rows))
-    shared, own = np.sqrt(CORRELATION), np.sqrt(1 - CORRELATION)
+    shared, own = np.sqrt(design.correlation), np.sqrt(1 - design.correlation)
     return Scores(
         labels=labels,
-        candidate=_probability(labels, shared * common + own * ours, CHAMPION_AUC + design.gain),
-        champion=_probability(labels, shared * common + own * theirs, CHAMPION_AUC),
+        candidate=_probability(labels, shared * common + own * ours, design.champion_auc + design.gain, share),
+        champion=_probability(labels, shared * common + own * theirs, design.champion_auc, share),
     )
 
 
-def _probability(labels: np.ndarray, noise: np.ndarray, auc: float) -> np.ndarray:
+def _probability(labels: np.ndarray, noise: np.ndarray, auc: float, share: float) -> np.ndarray:
     """What a model of this AUC rightly believes, float64 (rows,)."""
     separation = NormalDist().inv_cdf(auc) * np.sqrt(2)
     scores = separation * labels + noise
-    log_odds = separation * scores - separation**2 / 2 + np.log(POSITIVE / (1 - POSITIVE))
+    log_odds = separation * scores - separation**2 / 2 + np.log(share / (1 - share))
     return 1 / (1 + np.exp(-log_odds))
