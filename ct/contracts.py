@@ -240,7 +240,9 @@ class Check(Value):
     baseline: float | None = Field(
         default=None, description="The champion's on the same rows; None without a champion."
     )
-    threshold: float
+    threshold: float | None = Field(
+        description="What it was held against; None of a value that is on record only, of which nothing is asked."
+    )
     outcome: CheckOutcome
     blocking: bool = Field(default=True, description="False: recorded, and without a say in the verdict.")
     difference: float | None = Field(

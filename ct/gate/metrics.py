@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-AUC = "auc"
+AUC, BRIER = "auc", "brier"
 DECISION = 0.5
 """From this probability on, a row counts as predicted positive."""
 CLIP = 1e-7
@@ -75,7 +75,7 @@ def _ratio(means: np.ndarray) -> np.ndarray:
 MEAN_METRICS = {
     "binary_accuracy": MeanMetric(Better.HIGHER, _correct, _only),
     "log_loss": MeanMetric(Better.LOWER, _surprise, _only, bounded=False),
-    "brier": MeanMetric(Better.LOWER, _squared, _only),
+    BRIER: MeanMetric(Better.LOWER, _squared, _only),
     "calibration": MeanMetric(Better.NEARER_TO_1, _predicted_and_found, _ratio),
 }
 """Name -> metric. Calibration is the mean predicted probability over the share of positive rows."""

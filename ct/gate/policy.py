@@ -18,7 +18,9 @@ from ct.gate.checks import (
     threshold_check,
 )
 from ct.gate.intervals import Resampling, measure
+from ct.gate.metrics import BRIER
 from ct.gate.reason import reason_of
+from ct.gate.recorded import brier_check
 from ct.gate.scores import OVERALL
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ def judge(
     hold, so a candidate that should not pass one of them passes all with no greater chance than that one: several checks
     need no correction. Slices do, because any of them may refuse: each is compared at alpha over their number.
 
+    The Brier score of all rows is always on record, for the monitor; where no rule asks for it, it has no say.
+
     The same rows, settings and seed give the same verdict.
 
     Args:
@@ -74,6 +78,8 @@ def judge(
     if config.guards.model_mb is not None and model_mb is not None:
         checks.append(size_check(model_mb, champion_mb, config.guards.model_mb))
     checks.extend(further)
+    if not _bounds_brier(config):
+        checks.append(brier_check(scores, level_of(config)))
     if no_comparison is not None:
         checks = [_set_aside(check) for check in checks]
     outcome = _outcome(checks)
@@ -149,6 +155,12 @@ def _slice_checks(config: GateConfig, slices: Mapping[str, Scores], measuring: _
     for name, rows in slices.items():
         found = measuring.measure(config.metric, rows, level)
         yield slice_check(config.metric, found, config.slices.max_drop, name, has_say=name in large)
+
+
+def _bounds_brier(config: GateConfig) -> bool:
+    """Whether a rule puts the value itself and its interval on record; a comparison has the interval of the difference."""
+    bounded = (rule.metric for rule in config.checks if rule.at_least is not None or rule.at_most is not None)
+    return BRIER in (config.metric, *bounded)
 
 
 def _large(config: GateConfig, slices: Mapping[str, Scores]) -> dict[str, Scores]:

@@ -66,7 +66,7 @@ def _undecided(check: Check, champion_version: int | None) -> str:
     if check.value is None:
         why = "fewer than two of them have enough rows and a value" if is_gap(check) else NO_VALUE.format(check.metric)
         return f"`{check.name}` cannot be told: {why}"
-    if is_gap(check) and check.value <= check.threshold:
+    if is_gap(check) and check.threshold is not None and check.value <= check.threshold:
         return f"`{check.name}` cannot be told: of those with a value it is {check.value:.4f}"
     if check.low is None:
         return f"`{check.name}` cannot be told from {check.rows or 0:,} rows: {_compared(check, champion_version)}"

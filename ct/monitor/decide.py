@@ -44,8 +44,9 @@ def decide(
     """What to do now.
 
     - Failures and slow answers that only the new version has: roll back; end it where it is a canary.
-    - Its quality, or its predictions, are worse than the previous version's on the same rows: roll back; unless the previous
-      one has lost half as much against its own verdict, for then going back helps little and the world is to blame.
+    - Its quality, or its predictions, are worse than the previous version's on the same rows: roll back; unless it has lost
+      more than drift's tolerance against its verdict and the previous one at least half as much against its own, for then going
+      back helps little and the world is to blame.
     - Failures or slow answers of a version that was gone back to, which it did not have before: the change was not to blame, or
       not alone; alert.
     - Both have fallen behind what the gate measured: the world has changed; alert and retrain, and no rollback. The watch of
@@ -87,7 +88,11 @@ def _blames_the_new(signal: Signal, by_name: dict[str, Signal]) -> bool:
 
 
 def _is_shared(by_name: dict[str, Signal]) -> bool:
-    """Whether the previous version has lost about as much against its verdict as the new one has."""
+    """Whether the new version has lost more than the tolerance against its verdict, and the previous one about as much.
+
+    A smaller loss excuses nothing. The verdicts are of other rows, and seasons move both by so much; on the same rows, where
+    they move neither, the new version is the worse one, and no run is asked for that could mend it.
+    """
     new, previous = by_name.get(DRIFT_NEW), by_name.get(DRIFT_PREVIOUS)
     if new is None or previous is None or new.worse_by is None or previous.worse_by is None:
         return False

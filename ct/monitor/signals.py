@@ -27,7 +27,8 @@ FAST_SHARE = 0.95
 THRESHOLDS: Floats = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99])
 """Where two distributions of probabilities are compared; close at both ends, for models of rare events."""
 METRICS = ("brier", "auc", "binary_accuracy")
-"""The gate's metrics that are means over rows, or over pairs of rows, and so can be followed on labels."""
+"""The gate's metrics that are means over rows, or over pairs of rows, and so can be followed on labels. Brier first: a change
+of level, such as twice as many positives, ruins both versions' and leaves their AUC as it was."""
 
 
 class Signal(Value):

@@ -41,7 +41,8 @@ def plot_verdict(verdict: Verdict, path: Path) -> None:
         if check.low is not None and check.high is not None:
             axes.plot([check.low, check.high], [row, row], color=colour, linewidth=2, alpha=0.6, zorder=2)
         axes.scatter(centre, row, color=colour, zorder=3, s=28 if check.blocking else 14)
-        axes.plot([check.threshold] * 2, [row - 0.35, row + 0.35], color="#555555", linewidth=1.2, zorder=1)
+        if check.threshold is not None:
+            axes.plot([check.threshold] * 2, [row - 0.35, row + 0.35], color="#555555", linewidth=1.2, zorder=1)
     labels = [check.name if check.slice == OVERALL else f"{check.metric} on {check.slice}" for check in checks]
     axes.set_yticks(range(len(checks)), labels, fontsize=8)
     axes.set_ylim(-0.8, len(checks) - 0.2)

@@ -75,13 +75,11 @@ def _chart(metric: str, checks: Sequence[Check], *, compares: bool) -> Chart:
         parts.append(f'<path class="zero" d="M{axis.x(0):.1f} {TOP}V{end}"/>')
     parts += [_row(check, axis, TOP + ROW * number) for number, check in enumerate(checks)]
     title = f"{metric}: by how much the candidate is better" if compares else f"{metric} of the candidate"
-    explanation = (
-        "right of the solid line the candidate is better; the dashed mark is the limit"
-        if compares
-        else "the dashed mark is the limit"
-    )
+    told = ["right of the solid line the candidate is better"] if compares else []
+    if any(check.threshold is not None for check in checks):
+        told.append("the dashed mark is the limit")
     svg = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
-    return Chart(title, explanation, svg)
+    return Chart(title, "; ".join(told) or "on record, without a limit", svg)
 
 
 def _axis_of(checks: Sequence[Check], *, compares: bool) -> _Axis:
@@ -103,9 +101,10 @@ def _row(check: Check, axis: _Axis, y: float) -> str:
     rows = "" if check.rows is None else f", {check.rows:,} rows"
     told = f"{name}: {numbers}, {level(check.level)} interval {interval(check)}{rows}: {outcome_of(check)}"
     strong = ' class="strong"' if check.slice == OVERALL else ""
+    limit = "" if check.threshold is None else f"M{axis.x(check.threshold):.1f} {y + 2}V{y + ROW - 2}"
     marks = [
         f'<text{strong} x="{NAMES - 14}" y="{middle + 4:.1f}" text-anchor="end">{escape(shown)}</text>',
-        f'<path class="limit" d="M{axis.x(check.threshold):.1f} {y + 2}V{y + ROW - 2}"/>',
+        f'<path class="limit" d="{limit}"/>' if limit else "",
         f'<path class="interval" d="M{axis.x(low):.1f} {middle}H{axis.x(high):.1f}"/>',
         _end(low, axis, middle, left=True),
         _end(high, axis, middle, left=False),

@@ -154,7 +154,7 @@ def cells(check: Check) -> dict[str, str]:
         "better by": signed(check.difference),
         "interval": interval(check),
         "level": level(check.level),
-        "limit": f"{check.threshold:g}",
+        "limit": "-" if check.threshold is None else f"{check.threshold:g}",
         "rows": "-" if check.rows is None else f"{check.rows:,}",
         "method": check.method or "-",
     }

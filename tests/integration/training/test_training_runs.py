@@ -31,7 +31,10 @@ def test_first_candidate_is_judged_without_a_champion(first_run: Run) -> None:
     verdict = first_run.verdict()
     assert verdict.outcome is Outcome.APPROVED
     assert verdict.champion_version is None
-    assert [check.baseline for check in verdict.checks] == [None]
+    assert [(check.metric, check.baseline, check.blocking) for check in verdict.checks] == [
+        ("auc", None, True),
+        ("brier", None, False),
+    ]
     assert first_run.result("Champion").message == "nothing serves yet"
 
 

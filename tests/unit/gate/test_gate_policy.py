@@ -64,7 +64,7 @@ def test_a_floor_is_kept_by_the_value_itself() -> None:
 def test_without_a_champion_the_floor_alone_decides() -> None:
     """Nothing is compared, and the reason says so."""
     verdict = decide(config(), scored(champion_skill=None))
-    assert [check.baseline for check in verdict.checks] == [None]
+    assert [(check.baseline, check.blocking) for check in verdict.checks] == [(None, True), (None, False)]
     assert "nothing serves yet" in verdict.reason
 
 
@@ -125,11 +125,53 @@ def test_further_rules_must_all_hold() -> None:
         "calibration at least 0.2",
         "calibration at most 5",
         "brier better than the champion's by more than 0",
+        "brier, which the monitor follows",
     ]
     assert verdict.outcome is Outcome.APPROVED
     narrow = decide(config(checks=[{"metric": "calibration", "at_most": 0.01}]), scored(skill=BETTER))
     assert narrow.outcome is Outcome.REFUSED
     assert "calibration at most 0.01" in narrow.reason
+
+
+@pytest.mark.parametrize("skill", [BETTER, EQUAL, WORSE])
+def test_brier_is_on_record_without_a_say(skill: float) -> None:
+    """Both models' and an interval of the candidate's, as wide as the bootstrap's; outcome and reason do not speak of it."""
+    rows = scored(skill=skill)
+    verdict = decide(config(), rows)
+    (check,) = [check for check in verdict.checks if check.metric == "brier"]
+    assert (check.blocking, check.threshold, check.slice, check.rows) == (False, None, "overall", 4000)
+    assert check.value == pytest.approx(np.mean((rows.candidate - rows.labels) ** 2))
+    assert check.baseline == pytest.approx(np.mean((rows.champion - rows.labels) ** 2))
+    resampled = decide(config(metric="brier", threshold=0.9), rows).checks[0]
+    assert (check.low, check.high) == (pytest.approx(resampled.low, abs=5e-4), pytest.approx(resampled.high, abs=5e-4))
+    assert check.level == 0.95
+    assert "brier" not in verdict.reason
+    slices = sliced(rows, day=_names("ab", 4000))
+    assert [check.level for check in decide(config(), slices).checks if check.slice != "overall"] == [0.975, 0.975]
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [{"metric": "brier", "threshold": 0.9}, {"checks": [{"metric": "brier", "at_most": 0.9, "min_improvement": -0.1}]}],
+)
+def test_brier_is_not_on_record_twice(gate: dict[str, Any]) -> None:
+    """A bound that is asked for has value and interval already."""
+    checks = [check for check in decide(config(**gate), scored()).checks if check.metric == "brier"]
+    assert len([check for check in checks if check.difference is None]) == 1
+    assert all(check.blocking for check in checks)
+
+
+@pytest.mark.parametrize("broken", ["candidate", "champion"])
+def test_what_cannot_be_measured_of_brier_is_not_made_up(broken: str) -> None:
+    """A model that gives no numbers has no score, and few rows of a class have no interval."""
+    rows = scored()
+    predicted = getattr(rows, broken).copy()
+    predicted[0] = np.nan
+    check = decide(config(), replace(rows, **{broken: predicted}), no_comparison="NaN").checks[-1]
+    assert (check.value is None, check.baseline is None) == (broken == "candidate", broken == "champion")
+    few = decide(config(), replace(rows, labels=np.arange(4000) < 9)).checks[-1]
+    assert (few.low, few.method) == (None, None)
+    assert few.value is not None
 
 
 def test_a_metric_of_tfma_is_decided_by_tfmas_interval() -> None:
@@ -208,7 +250,7 @@ def test_slices_may_not_differ_by_more_than_fairness_allows(limit: float, outcom
     )
     gate = config(threshold=0.5, fairness=[{"feature": "sex", "max_gap": limit}])
     verdict = decide(gate, unfair)
-    check = verdict.checks[-1]
+    check = next(check for check in verdict.checks if "between" in check.name)
     assert verdict.outcome is outcome
     assert check.name == f"auc between values of sex differs by at most {limit:g}"
     assert check.low < check.value < check.high

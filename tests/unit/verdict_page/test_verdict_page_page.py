@@ -147,7 +147,7 @@ def test_drawing_twice_gives_the_same() -> None:
 
 def test_an_interval_that_is_far_wider_than_those_that_count_does_not_squash_them() -> None:
     """Few rows give wide intervals; they are cut with an arrow, and the others keep their size."""
-    (chart, _) = charts(verdict_with(3).checks)
+    chart = charts(verdict_with(3).checks)[0]
     root = ET.fromstring(chart.svg)  # noqa: S314  made above
     wide = [group for group in root.findall("g") if "C02" in (group.findtext("title") or "")]
     assert len(wide[0].findall("path[@class='interval']")) == 3
@@ -159,9 +159,20 @@ def test_an_interval_that_is_far_wider_than_those_that_count_does_not_squash_the
 
 def test_outcomes_differ_by_shape_too() -> None:
     """Colours alone say nothing to some readers, nor in print."""
-    (chart, _) = charts(verdict_with(9).checks)
+    chart = charts(verdict_with(9).checks)[0]
     for kind in ("disc", "cross", "diamond", "ring"):
         assert f'class="{kind}"' in chart.svg
+
+
+def test_what_is_on_record_only_has_no_limit() -> None:
+    """No line is drawn where nothing is asked, and no number stands in the column of limits."""
+    verdict = verdict_with(0)
+    (recorded,) = grouped(verdict.checks).recorded
+    assert (cells(recorded)["outcome"], cells(recorded)["limit"]) == ("recorded", "-")
+    chart = next(chart for chart in charts(verdict.checks) if chart.title == "brier of the candidate")
+    assert chart.explanation == "on record, without a limit"
+    assert 'class="limit"' not in chart.svg
+    assert 'class="ring"' in chart.svg
 
 
 def test_a_check_of_one_number_draws_a_chart_too() -> None:
