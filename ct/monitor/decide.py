@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -35,11 +35,19 @@ class Decision(Value):
     """An action and why."""
 
     action: Action
+    subject: Literal["version", "world"] = Field(
+        default="version", description="What it is about; a watch alerts people of each once."
+    )
     reason: str = Field(description="A sentence with the numbers.")
 
 
 def decide(
-    signals: Sequence[Signal], watch: Watch, config: MonitorConfig, *, withdrawn: Collection[int] = ()
+    signals: Sequence[Signal],
+    watch: Watch,
+    config: MonitorConfig,
+    *,
+    withdrawn: Collection[int] = (),
+    alerted: bool = False,
 ) -> Decision:
     """What to do now.
 
@@ -47,8 +55,8 @@ def decide(
     - Its quality, or its predictions, are worse than the previous version's on the same rows: roll back; unless it has lost
       more than drift's tolerance against its verdict and the previous one at least half as much against its own, for then going
       back helps little and the world is to blame.
-    - Failures or slow answers of a version that was gone back to, which it did not have before: the change was not to blame, or
-      not alone; alert.
+    - Failures or slow answers of a version without a predecessor, which it did not have before, or failures where nothing was
+      counted before: there is nothing to go back to; alert.
     - Both have fallen behind what the gate measured: the world has changed; alert and retrain, and no rollback. The watch of
       what serves says so, a canary's does not.
     - Else go on.
@@ -58,20 +66,17 @@ def decide(
         watch: which versions.
         config: what may be done.
         withdrawn: versions that the monitor has withdrawn before; whoever let one answer again has decided.
+        alerted: whether this watch has told people of the version itself; then failures do not hide a world that changed.
     """
     by_name = {signal.name: signal for signal in signals}
     blamed = [signal for signal in signals if _blames_the_new(signal, by_name)]
     if blamed and watch.previous is not None:
         return _withdraw(blamed, watch, config, withdrawn)
-    if blamed:
-        found = f"version {watch.new} is worse than when it served before: {'; '.join(map(told, blamed))}"
-        free = (
-            "look at the machine and at what serving needs; `ct quarantine` shows and lifts what was withdrawn for it"
-        )
-        return Decision(action=Action.ALERT, reason=f"{found}; so no version is to blame, or not alone: {free}")
     drifts = [by_name[name] for name in (DRIFT_NEW, DRIFT_PREVIOUS) if name in by_name]
     alone = watch.previous is None
     is_lost = bool(drifts) and all(drift.is_worse for drift in drifts) and (alone or _is_shared(by_name))
+    if blamed and not (is_lost and alerted):
+        return _worse_alone(blamed, watch)
     if is_lost and watch.canary is None:
         return _world_changed(drifts, watch, config)
     return Decision(action=Action.KEEP, reason=_open_question(signals, by_name, watch))
@@ -113,6 +118,19 @@ def _withdraw(blamed: list[Signal], watch: Watch, config: MonitorConfig, withdra
     return Decision(action=Action.END_CANARY if is_canary else Action.ROLLBACK, reason=found)
 
 
+def _worse_alone(blamed: list[Signal], watch: Watch) -> Decision:
+    numbers = "; ".join(map(told, blamed))
+    if watch.new_before.requests:
+        free = (
+            "look at the machine and at what serving needs; `ct quarantine` shows and lifts what was withdrawn for it"
+        )
+        found = f"version {watch.new} is worse than before: {numbers}; so no version is to blame, or not alone: {free}"
+    else:
+        free = "look at the version, at the machine and at what serving needs"
+        found = f"version {watch.new} fails: {numbers}; there is no predecessor to go back to: {free}"
+    return Decision(action=Action.ALERT, reason=found)
+
+
 def _world_changed(drifts: list[Signal], watch: Watch, config: MonitorConfig) -> Decision:
     which = f"version {watch.new}" if watch.previous is None else f"versions {watch.new} and {watch.previous} both"
     found = f"the world has changed, {which} fell behind the gate: {'; '.join(map(told, drifts))}"
@@ -120,8 +138,9 @@ def _world_changed(drifts: list[Signal], watch: Watch, config: MonitorConfig) ->
         asked = (
             "a run is asked for, which trains on what has landed since the last one and is skipped where nothing has"
         )
-        return Decision(action=Action.RETRAIN, reason=f"{found}; {asked}")
-    return Decision(action=Action.ALERT, reason=f"{found}; retrain_on_drift is off, so no run was asked for")
+        return Decision(action=Action.RETRAIN, subject="world", reason=f"{found}; {asked}")
+    off = "retrain_on_drift is off, so no run was asked for"
+    return Decision(action=Action.ALERT, subject="world", reason=f"{found}; {off}")
 
 
 def _open_question(signals: Sequence[Signal], by_name: dict[str, Signal], watch: Watch) -> str:

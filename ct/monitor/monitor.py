@@ -112,10 +112,13 @@ class ModelMonitor:
             beside=watch.canary is not None,
         )
         lines = self.records.decisions()
-        decision = decide(signals, watch, config, withdrawn=self._withdrawn())
+        alert = f"{watch.id}-{Action.ALERT.value}"
+        alerted = any(line.id == alert for line in lines)
+        decision = decide(signals, watch, config, withdrawn=self._withdrawn(), alerted=alerted)
+        of_world = decision.action is Action.ALERT and decision.subject == "world"
         decided = Decided(
             **decision.model_dump(),
-            id=f"{watch.id}-{decision.action.value}",
+            id=f"{alert}-world" if of_world else f"{watch.id}-{decision.action.value}",
             stage=Stage.DECIDED,
             at=now,
             generation=watch.generation,

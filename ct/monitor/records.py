@@ -18,7 +18,7 @@ from __future__ import annotations
 import shutil
 from datetime import datetime  # noqa: TC003  pydantic needs the class at run time
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -51,10 +51,11 @@ class Stage(str, Enum):
 class Decided(Value):
     """One line of decisions.jsonl."""
 
-    id: str = Field(description="Watch and action; a decision has one id through all its stages.")
+    id: str = Field(description="Watch, action and subject; a decision has one id through all its stages.")
     stage: Stage
     at: datetime
     action: Action
+    subject: Literal["version", "world"] = "version"
     generation: int = Field(default=0, description="Of the watch; 0 in lines from before it was on record.")
     new: int
     previous: int | None

@@ -9,14 +9,13 @@ from pydantic import Field
 
 from ct.contracts import Value
 from ct.gate.checks import is_gap
-from ct.monitor.counters import ALL
+from ct.monitor.counters import ALL, Counts
 from ct.monitor.losses import brier, misordered, mistaken
 from ct.monitor.sequential import Sequence, of_counts, of_differences, of_values
 
 if TYPE_CHECKING:
     from ct.contracts import Verdict
     from ct.monitor.compared import Compared
-    from ct.monitor.counters import Counts
     from ct.monitor_config import MonitorConfig
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -82,7 +81,7 @@ def signals_of(
         compared: rows with predictions and labels.
         verdict: the gate's, of the new version; None when it is not known.
         previous_verdict: likewise.
-        own_past: of the new version when it served before; of one that was gone back to.
+        own_past: of the new version before this watch, where nothing else is compared with; None when nothing was counted.
         beside: whether the previous version goes on answering, beside a canary.
     """
     alpha = config.alpha / len(config.signals) if config.signals else config.alpha
@@ -97,16 +96,17 @@ def signals_of(
         }
         found = [makers[name]() for name in config.signals]
     elif own_past is not None:
-        against = "what it was when it served before"
         own = {
             "errors": errors(counts, own_past, config.tolerance.errors, alpha),
             "latency": latency(counts, own_past, config.tolerance.latency, alpha),
         }
         found = [
-            signal.model_copy(update={"note": f"{signal.note}, against {against}"})
+            signal.model_copy(update={"note": f"{signal.note}, against what it was before"})
             for name, signal in own.items()
             if name in config.signals
         ]
+    elif "errors" in config.signals:
+        found = [errors(counts, Counts(), config.tolerance.errors, alpha)]
     drifts = [(DRIFT_NEW, verdict, compared.labelled_new)]
     if previous_counts is not None and compared.labelled_previous is not None:
         drifts.append((DRIFT_PREVIOUS, previous_verdict, compared.labelled_previous))
@@ -118,8 +118,15 @@ def signals_of(
 
 
 def errors(new: Counts, previous: Counts, tolerance: float, alpha: float) -> Signal:
-    """Share of requests that failed."""
+    """Share of requests that failed; against none at all where nothing was counted of the previous version.
+
+    Either way the share's own interval is at half of alpha: a canary's champion may begin to answer within the watch.
+    """
     signal = Signal(name="errors", tolerance=tolerance, alpha=alpha, note="share of requests answered with 5xx")
+    if new.requests and not previous.requests:
+        now = of_counts(new.failed, new.requests, alpha / 2)
+        signal = signal.model_copy(update={"note": f"{signal.note}; nothing was counted before, so against none"})
+        return _with(signal, now, now.mean, 0.0)
     return _of_shares(signal, (new.failed, new.requests), (previous.failed, previous.requests))
 
 

@@ -91,7 +91,15 @@ def watch_now(
     watch = kept.watch
     if not _is_over(kept, now, config):
         return watch
-    return Watch(generation=watch.generation, period=watch.period + 1, new=watch.new, previous=None, since=now)
+    return Watch(
+        generation=watch.generation,
+        period=watch.period + 1,
+        new=watch.new,
+        previous=None,
+        since=now,
+        # Before this look, as above: what failed since then counts in this stretch, not in the past that it is held against.
+        new_before=kept.counters.of(watch.new),
+    )
 
 
 def canary_watch_now(

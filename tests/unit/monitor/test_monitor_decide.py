@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 import pytest
 
 from ct.contracts import Canary
+from ct.monitor.counters import Counts
 from ct.monitor.decide import Action, decide
 from ct.monitor.signals import DRIFT_NEW, DRIFT_PREVIOUS, Signal
 from ct.monitor.watch import Watch
@@ -109,9 +110,21 @@ def test_a_version_that_serves_alone_is_retrained_when_it_falls_behind() -> None
     assert decide([signal(DRIFT_NEW, 0.25)], ALONE, CONFIG).action is Action.RETRAIN
 
 
-def test_a_first_version_is_never_rolled_back() -> None:
-    """Past the first there is nothing; of one that was gone back to people are told."""
-    assert decide([signal("errors", 0.9)], ALONE, CONFIG).action is Action.ALERT
+def test_a_version_without_a_predecessor_is_never_rolled_back() -> None:
+    """People are told, and whether it did better before."""
+    decision = decide([signal("errors", 0.9)], ALONE, CONFIG)
+    assert decision.action is Action.ALERT
+    assert "there is no predecessor to go back to" in decision.reason
+    known = ALONE.model_copy(update={"new_before": Counts(requests=1000)})
+    assert "version 7 is worse than before" in decide([signal("errors", 0.9)], known, CONFIG).reason
+
+
+def test_failures_do_not_hide_a_changed_world_once_they_are_told() -> None:
+    """One look, one decision: what is urgent first, and the run is asked for at the next look."""
+    found = [signal("errors", 0.9), signal(DRIFT_NEW, 0.25)]
+    assert decide(found, ALONE, CONFIG).action is Action.ALERT
+    assert decide(found, ALONE, CONFIG, alerted=True).action is Action.RETRAIN
+    assert decide(found[:1], ALONE, CONFIG, alerted=True).action is Action.ALERT
 
 
 def test_a_version_is_not_rolled_back_twice() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from monitor_parts import KEEP, NoRegistry, log_rows, roll_out
-from watching import Killed, Watching, flipped
+from watching import CONFIG, Killed, Watching, flipped
 
 from ct.contracts import Change
 from ct.errors import OrchestratorError, RolloutError
@@ -176,7 +176,7 @@ def test_a_rollback_that_does_not_help_is_told(watching: Watching) -> None:
     watching.serving.counts[1] = (2600, 4, 410)
     decision = watching.look().decision
     assert decision.action is Action.ALERT
-    assert "version 1 is worse than when it served before: latency 0.6667 against 0.005" in decision.reason
+    assert "version 1 is worse than before: latency 0.6667 against 0.005" in decision.reason
     watching.look()
     assert watching.store.history()[-1].version == 1
     assert [message.splitlines()[0] for message in watching.sent] == [
@@ -185,17 +185,52 @@ def test_a_rollback_that_does_not_help_is_told(watching: Watching) -> None:
     ]
 
 
-def test_a_watch_ends_and_the_version_is_followed_against_its_verdict(watching: Watching, home: Home) -> None:
-    """After the hours that pipeline.yaml gives, its own log and labels still tell when the world changes."""
+@pytest.mark.parametrize("retrains", [True, False])
+def test_a_watch_ends_and_the_version_is_followed_against_its_past_and_its_verdict(
+    watching: Watching,
+    home: Home,
+    retrains: bool,  # noqa: FBT001  a parameter of the test
+) -> None:
+    """After the hours that pipeline.yaml gives, failures that are new are told, and so is a world that changed meanwhile."""
+    config = CONFIG.model_copy(update={"retrain_on_drift": retrains})
     watching.serving.counts[2] = (300, 0, 0)
-    status = watching.look(later_s=7 * 86400)
+    watching.look(config)
+    status = watching.look(config, later_s=7 * 86400)
     assert (status.watch.period, status.watch.previous) == (1, None)  # type: ignore[union-attr]
     watching.serving.counts[2] = (1300, 900, 0)
-    assert watching.look().decision.action is Action.KEEP
+    decision = watching.look(config).decision
+    assert decision.action is Action.ALERT
+    assert "version 2 is worse than before: errors 0.9 against 0" in decision.reason
     _, opposite, happened = flipped()
     ids = log_rows(home, "flights", 2, opposite.tolist(), watching.now, "120000Z-1-1")
     watching.label(ids, happened)
-    assert watching.look().decision.action is Action.RETRAIN
+    assert watching.look(config).decision.action is (Action.RETRAIN if retrains else Action.ALERT)
+    watching.look(config)
+    assert (len(watching.sent), len(watching.asked)) == (2, int(retrains))
+    assert watching.store.history()[-1].version == 2
+
+
+def test_failures_are_told_after_a_changed_world_was(watching: Watching, home: Home) -> None:
+    """The alert that the world has changed is not the one that the version fails."""
+    config = CONFIG.model_copy(update={"retrain_on_drift": False})
+    watching.serving.counts[2] = (300, 0, 0)
+    watching.look(config)
+    watching.look(config, later_s=7 * 86400)
+    _, opposite, happened = flipped()
+    watching.label(log_rows(home, "flights", 2, opposite.tolist(), watching.now, "120000Z-1-1"), happened)
+    assert watching.look(config).decision.subject == "world"
+    watching.serving.counts[2] = (1300, 900, 0)
+    assert watching.look(config).decision.subject == "version"
+    assert len(watching.sent) == 2
+
+
+def test_a_version_that_fails_is_rolled_back_to_one_that_nobody_asked(home: Home, store: ModelStore) -> None:
+    """Nothing was counted of version 1, so the failures of 2 are held against none."""
+    watching = Watching(home, store)
+    watching.serving.counts = {2: (300, 90, 0)}
+    decision = watching.look().decision
+    assert (decision.action, watching.store.history()[-1].version) == (Action.ROLLBACK, 1)
+    assert "errors 0.3 against 0" in decision.reason
 
 
 def test_a_watch_ends_when_enough_labelled_rows_were_compared(watching: Watching) -> None:

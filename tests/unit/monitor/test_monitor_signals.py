@@ -16,6 +16,7 @@ from ct.monitor_config import MonitorConfig
 from tests.manifests import VERDICT
 
 ALPHA = 0.0025
+LOOKS = range(200, 4001, 200)
 
 
 def counts(requests: int, failed: int = 0, slow: int = 0) -> Counts:
@@ -37,11 +38,34 @@ def test_failures_above_the_previous_versions_are_worse() -> None:
     assert same.worse_by == pytest.approx(0.0)
 
 
-def test_without_requests_on_either_side_nothing_is_said() -> None:
+@pytest.mark.parametrize("previous", [counts(100), Counts()])
+def test_without_requests_nothing_is_said(previous: Counts) -> None:
     """The interval is not there, and neither is a verdict."""
-    for signal in (errors(counts(0), counts(100), 0.01, ALPHA), errors(counts(100), Counts(), 0.01, ALPHA)):
-        assert (signal.state, signal.worse_by) == ("open", None)
-        assert "nothing to compare" in signal.note
+    signal = errors(counts(0), previous, 0.01, ALPHA)
+    assert (signal.state, signal.worse_by) == ("open", None)
+    assert "nothing to compare" in signal.note
+
+
+def test_failures_are_held_against_none_where_nothing_was_counted_before() -> None:
+    """A share that is surely above the tolerance is worse, whatever another version would have done; times are not told."""
+    found = errors(counts(1000, 50), Counts(), 0.01, ALPHA)
+    assert (found.state, found.value, found.reference) == ("worse", 0.05, 0.0)
+    assert "nothing was counted before, so against none" in found.note
+    assert errors(counts(1000, 10), Counts(), 0.01, ALPHA).state == "open"
+    assert errors(counts(5000, 5), Counts(), 0.01, ALPHA).state == "fine"
+    assert latency(counts(1000, slow=1000), Counts(), 0.1, ALPHA).worse_by is None
+
+
+def test_failures_at_the_tolerance_alarm_no_more_often_than_alpha_says() -> None:
+    """100 versions that fail as often as is allowed, nothing to compare with, 20 looks at each."""
+    rng = np.random.default_rng(5)
+    alarms = 0
+    for _ in range(100):
+        failed = np.cumsum(rng.random(4000) < 0.01)
+        alarms += any(
+            errors(Counts(requests=n, failed=int(failed[n - 1])), Counts(), 0.01, 0.05).is_worse for n in LOOKS
+        )
+    assert alarms <= 100 * 0.05
 
 
 def test_slow_is_what_the_previous_version_hardly_ever_was() -> None:
@@ -157,9 +181,13 @@ def test_alpha_is_split_over_the_signals_that_are_on() -> None:
     assert of(MonitorConfig(signals=("errors", "quality"))) == {"errors": 0.005, "quality": 0.005, **drifts}
 
 
-def test_without_a_previous_version_only_drift_is_watched() -> None:
-    """There is nothing else to compare with."""
-    assert set(of(MonitorConfig(), previous_counts=None, compared=Compared())) == {DRIFT_NEW}
+def test_without_a_previous_version_errors_and_drift_are_watched() -> None:
+    """There is nothing to compare with that gave times or predictions; nobody's part of alpha grows for that."""
+    alone = {"previous_counts": None, "compared": Compared()}
+    assert of(MonitorConfig(), **alone) == {"errors": 0.0025, DRIFT_NEW: 0.01}
+    assert set(of(MonitorConfig(signals=("quality",)), **alone)) == {DRIFT_NEW}
+    own = of(MonitorConfig(), own_past=counts(1000), **alone)
+    assert own == {"errors": 0.0025, "latency": 0.0025, DRIFT_NEW: 0.01}
 
 
 def test_counts_go_on_over_a_restart_of_serving() -> None:
