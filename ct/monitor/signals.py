@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from ct.contracts import Value
-from ct.gate.checks import is_gap
+from ct.gate.checks import is_comparison, is_gap
+from ct.gate.scores import OVERALL
 from ct.monitor.counters import ALL, Counts
 from ct.monitor.losses import brier, misordered, mistaken
 from ct.monitor.sequential import Sequence, of_counts, of_differences, of_values
@@ -190,32 +191,41 @@ def quality(compared: Compared, tolerance: float, alpha: float) -> Signal:
 def drift(
     name: str, verdict: Verdict | None, predicted: Floats, labels: Floats, tolerance: float, alpha: float
 ) -> Signal:
-    """How far a version has fallen behind what the gate measured, in the first of METRICS that the verdict has."""
+    """How far a version has fallen behind what the gate measured, in the first of METRICS that the verdict has.
+
+    What the gate measured is itself a sample: where its check has an interval of the value, the loss then is that interval.
+    """
     signal = Signal(name=name, tolerance=tolerance, alpha=alpha, note="the gate measured none of " + ", ".join(METRICS))
     measured = _measured(verdict)
     metric = next((metric for metric in METRICS if metric in measured), None)
     if metric is None:
         return signal
     losses = {"brier": brier, "auc": misordered, "binary_accuracy": mistaken}[metric](predicted, labels)
-    signal = signal.model_copy(
-        update={"note": f"{metric} behind what the gate measured", "reference": measured[metric]}
-    )
+    value, low, high = measured[metric]
+    signal = signal.model_copy(update={"note": f"{metric} behind what the gate measured", "reference": value})
     if not len(losses):
         return signal
-    loss_then = measured[metric] if metric == "brier" else 1.0 - measured[metric]
+    is_loss = metric == "brier"
+    then, least, most = (value, low, high) if is_loss else (1.0 - value, 1.0 - high, 1.0 - low)
     found = of_values(losses, alpha)
-    moved = Sequence(found.mean - loss_then, found.low - loss_then, found.high - loss_then, found.rows, alpha)
-    return _with(signal, moved, found.mean if metric == "brier" else 1.0 - found.mean, measured[metric])
+    moved = Sequence(found.mean - then, found.low - most, found.high - least, found.rows, alpha)
+    return _with(signal, moved, found.mean if is_loss else 1.0 - found.mean, value)
 
 
-def _measured(verdict: Verdict | None) -> dict[str, float]:
-    """Metric -> the version's value over all rows at the gate; the first check of each counts."""
+def _measured(verdict: Verdict | None) -> dict[str, tuple[float, float, float]]:
+    """Metric -> the version's value over all rows at the gate, and the ends of its interval.
+
+    A check of the value itself counts before a comparison with the champion, whose interval is of the difference. Where no
+    interval is of the value, the value is both ends.
+    """
+    found: dict[str, tuple[float, float, float]] = {}
     checks = verdict.checks if verdict else ()
-    return {
-        check.metric: check.value
-        for check in reversed(checks)
-        if check.slice == "overall" and check.value is not None and not is_gap(check)
-    }
+    for check in sorted(checks, key=is_comparison):
+        if check.metric in found or check.slice != OVERALL or check.value is None or is_gap(check):
+            continue
+        low, high = (None, None) if is_comparison(check) else (check.low, check.high)
+        found[check.metric] = (check.value, check.value if low is None else low, check.value if high is None else high)
+    return found
 
 
 def _of_shares(

@@ -141,6 +141,48 @@ def test_a_world_that_turned_round_is_drift_in_each_metric(metric: str) -> None:
     assert metric in found.note
 
 
+@pytest.mark.parametrize(("metric", "value", "low", "high"), [("brier", 0.1, 0.07, 0.16), ("auc", 0.9, 0.84, 0.93)])
+def test_what_few_rows_measured_is_no_exact_number(metric: str, value: float, low: float, high: float) -> None:
+    """A loss of 0.2 is behind 0.1 by more than 0.05; the gate's interval reaches to 0.16, so it may be within it."""
+    judged = verdict(metric, value)
+    unsure = judged.checks[0].model_copy(update={"low": low, "high": high})
+    predicted, labels = losing(metric, 0.2)
+    exact, found = (
+        drift("drift", VERDICT.model_copy(update={"checks": (check,)}), predicted, labels, 0.05, 0.01)
+        for check in (judged.checks[0], unsure)
+    )
+    assert (exact.is_worse, found.is_worse) == (True, False)
+    assert (found.reference, found.worse_by) == (value, pytest.approx(0.1))
+    assert exact.low is not None
+    assert exact.high is not None
+    assert found.low == pytest.approx(exact.low - 0.06)
+    assert found.high == pytest.approx(exact.high + 0.03)
+
+
+def test_the_interval_of_a_difference_is_not_taken_for_the_values() -> None:
+    """A comparison has the value too; the check of the value itself counts before it."""
+    own = verdict("brier", 0.1).checks[0].model_copy(update={"low": 0.07, "high": 0.16})
+    compared = own.model_copy(
+        update={"name": "brier better than the champion's by more than 0", "difference": 0.4, "low": 0.35, "high": 0.45}
+    )
+    predicted, labels = losing("brier", 0.2)
+    exact, alone, both = (
+        drift("drift", VERDICT.model_copy(update={"checks": checks}), predicted, labels, 0.05, 0.01)
+        for checks in ((verdict("brier", 0.1).checks[0],), (compared,), (compared, own))
+    )
+    assert alone == exact
+    assert both.low == pytest.approx(exact.low - 0.06)  # type: ignore[operator]
+
+
+def losing(metric: str, loss: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Predictions and labels of 8,000 rows whose mean loss in Brier score or 1 - AUC is this."""
+    labels = np.tile([0.0, 1.0], 4000)
+    if metric == "brier":
+        return np.abs(labels - loss**0.5), labels
+    pairs = np.repeat(np.arange(4000) % 100 < 100 * loss, 2)
+    return np.where(pairs, 1 - labels, labels), labels
+
+
 def test_a_verdict_without_a_metric_that_can_be_followed_says_so() -> None:
     """No number is made up."""
     found = drift("drift", verdict("log_loss", 0.5), np.array([0.5]), np.array([1.0]), 0.05, 0.01)

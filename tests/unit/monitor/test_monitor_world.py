@@ -13,7 +13,7 @@ from ct.gate_config import GateConfig
 from ct.monitor.compared import Compared
 from ct.monitor.counters import Counts
 from ct.monitor.decide import Action, Decision, decide
-from ct.monitor.signals import DRIFT_NEW, signals_of
+from ct.monitor.signals import DRIFT_NEW, drift, signals_of
 from ct.monitor.watch import Watch
 from ct.monitor_config import MonitorConfig
 
@@ -65,8 +65,8 @@ def decided(*, level: float, new_too_low: float, without_brier: bool = False) ->
         verdict=verdicts[0],
         previous_verdict=verdicts[1],
     )
-    drift = next(signal for signal in signals if signal.name == DRIFT_NEW)
-    assert drift.note.startswith("auc" if without_brier else "brier")
+    found = next(signal for signal in signals if signal.name == DRIFT_NEW)
+    assert found.note.startswith("auc" if without_brier else "brier")
     return decide(signals, WATCH, CONFIG)
 
 
@@ -93,3 +93,21 @@ def test_a_loss_of_both_within_the_tolerance_excuses_nothing() -> None:
     decision = decided(level=0.3, new_too_low=2 * TOO_LOW)
     assert decision.action is Action.ROLLBACK
     assert "quality" in decision.reason
+
+
+def test_a_verdict_on_few_rows_alarms_nobody_in_the_same_world() -> None:
+    """60 gates of 200 rows. Taken for exact, the AUC that some of them measured is off by more than the tolerance."""
+    as_measured = as_exact = 0
+    for seed in range(60):
+        then_labels, then_new, _ = world(200, level=0.0, new_too_low=0.0, seed=1000 + seed)
+        labels, new, _ = world(40_000, level=0.0, new_too_low=0.0, seed=5000 + seed)
+        verdict = judged(then_labels, then_new)
+        auc = verdict.checks[0]
+        measured, exact = (
+            drift("drift", verdict.model_copy(update={"checks": (check,)}), new, labels, 0.05, CONFIG.alpha)
+            for check in (auc, auc.model_copy(update={"low": None, "high": None}))
+        )
+        as_measured += measured.is_worse
+        as_exact += exact.is_worse
+    assert as_measured == 0
+    assert as_exact > 60 * CONFIG.alpha
