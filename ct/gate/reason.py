@@ -75,9 +75,11 @@ def _undecided(check: Check, champion_version: int | None) -> str:
 
 def _rows_wanted(check: Check) -> str:
     """What would settle a comparison whose difference is above its margin, so that nobody waits for a better model instead."""
-    if check.difference is None or check.low is None or check.difference <= check.threshold:
+    if check.difference is None or check.low is None or check.threshold is None:
         return ""
     distance = check.difference - check.threshold
+    if distance <= 0:
+        return ""
     wanted = []
     if check.method == AUC_METHOD and check.level is not None and check.baseline:
         absolute = distance * check.baseline if _is_share(check) else distance

@@ -59,19 +59,25 @@ class Monitor:
         What goes wrong with one does not keep the others from being looked at.
         """
         for path in sorted(self._home.models.glob("*/desired.json")):
+            self._try(path.parent.name, lambda name: self._of(name, "champion").resume())
             for variant in VARIANTS:
                 self._try(path.parent.name, partial(self._watch, variant))
         for name in deployed_pipelines(self._home):
-            self._try(name, lambda name, config: self._news_of(name).look(config, _now()))
+            self._try(name, self._tell_news)
 
-    def _watch(self, variant: Variant, name: str, config: MonitorConfig) -> None:
-        self._of(name, variant).look(config)
+    def _watch(self, variant: Variant, name: str) -> None:
+        config = config_of(self._home, name)
+        if config.enabled:
+            self._of(name, variant).look(config)
 
-    def _try(self, name: str, look: Callable[[str, MonitorConfig], object]) -> None:
+    def _tell_news(self, name: str) -> None:
+        config = config_of(self._home, name)
+        if config.enabled:
+            self._news_of(name).look(config, _now())
+
+    def _try(self, name: str, look: Callable[[str], object]) -> None:
         try:
-            config = config_of(self._home, name)
-            if config.enabled:
-                look(name, config)
+            look(name)
         except CTError as error:
             LOG.warning("%s: %s", name, error.message)
         except Exception:

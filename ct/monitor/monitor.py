@@ -80,6 +80,19 @@ class ModelMonitor:
         self.records = records_of(home, model, variant)
         self._execution = Execution(model, self.records, ports.actions, ports.outbox)
 
+    def resume(self) -> None:
+        """Finish a change of what serves that was cut short, every so often.
+
+        Raises:
+            RolloutError: the model store cannot be read.
+        """
+        now = self._ports.clock()
+        if self._resumed is not None and now - self._resumed < RESUME_EVERY:
+            return
+        self._resumed = now
+        if told := self._ports.actions.resume(self._model):
+            LOG.warning("%s: %s", self._model, told)
+
     def look(self, config: MonitorConfig) -> Status:
         """Look once, and do what is to be done.
 
@@ -88,8 +101,6 @@ class ModelMonitor:
         """
         now = self._ports.clock()
         problems: list[str] = []
-        if self._variant == "champion":
-            self._resume(now)
         kept = self.records.watched()
         watched = self._watch(kept, now, config, problems)
         if watched is None:
@@ -172,13 +183,6 @@ class ModelMonitor:
             self.records.forget_old_pairs()
         labelled = kept.labelled if kept and is_same else 0
         return Watched(watch=watch, counters=counters, canaries=canaries, labelled=labelled)
-
-    def _resume(self, now: datetime) -> None:
-        if self._resumed is not None and now - self._resumed < RESUME_EVERY:
-            return
-        self._resumed = now
-        if told := self._ports.actions.resume(self._model):
-            LOG.warning("%s: %s", self._model, told)
 
     def _metrics(self, problems: list[str]) -> str | None:
         try:

@@ -59,6 +59,8 @@ class Watching:
     def look(self, config: MonitorConfig = CONFIG, *, later_s: float = 5.0) -> Status:
         """One look, some time later."""
         self.now += timedelta(seconds=later_s)
+        if self.variant == "champion":
+            self.monitor.resume()
         return self.monitor.look(config)
 
     def label(self, request_ids: Sequence[str], labels: Sequence[float]) -> None:
