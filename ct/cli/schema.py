@@ -104,11 +104,13 @@ def accept(home: Home, folder: Path, finding: Finding, *, dry_run: bool) -> str:
         ConfigError: the finding cannot be accepted by an edit, or the file cannot be edited.
     """
     from ct.cli.training_plane import ask_training_plane  # noqa: PLC0415
+    from ct.config import load_pipeline_config  # noqa: PLC0415
     from ct.home import write_atomically  # noqa: PLC0415
 
     path = folder / SCHEMA_FILE
     before = path.read_text(encoding="utf-8")
-    request = {"schema": str(path.resolve()), "accept": finding.model_dump(mode="json")}
+    label = load_pipeline_config(folder).label
+    request = {"schema": str(path.resolve()), "label": label, "accept": finding.model_dump(mode="json")}
     after = str(ask_training_plane("ct.training.schema_edit", request, home)["text"])
     if not dry_run:
         write_atomically(path, after)

@@ -1,4 +1,4 @@
-"""The three questions to a split's statistics: does it keep the schema, did it drift, is it what serving sees?"""
+"""The questions to a split's statistics: has each row a label, is the schema kept, did it drift, is it what serving sees?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from ct.errors import ConfigError
 from ct.training import drift
-from ct.training.findings import Finding, FindingKind, Validation
+from ct.training.findings import LABEL_MISSING, LOW_PRESENCE, Finding, FindingKind, Validation
 from ct.training.logged import logged_rows
 from ct.training.schema import columns_of
 from ct.training.statistics import as_lists, by_name, statistics_of
@@ -41,9 +41,10 @@ class Checks:
     findings: list[Finding] = field(default_factory=list)
 
     def keeps_schema(self, split: str, statistics: DatasetFeatureStatisticsList) -> None:
-        """Compare a split with the schema."""
+        """Compare a split with the schema, and look for its label in each row, whatever the schema says of it."""
         anomalies = tfdv.validate_statistics(statistics, drift.without_comparators(self.schema))
         self._write(anomalies, f"Split-{split}/SchemaDiff.pb")
+        self.findings += label_findings(split, statistics, self.config.label)
         self.findings += schema_findings(split, anomalies, statistics, self.schema, self.config)
 
     def drifted(
@@ -112,6 +113,28 @@ def check_anomaly_types(config: PipelineConfig) -> None:
         )
 
 
+def label_findings(split: str, statistics: DatasetFeatureStatisticsList, label: str) -> list[Finding]:
+    """That rows of a split have no label: nothing can be learnt from them, and neither TFMA nor the gate can judge on them."""
+    (dataset,) = statistics.datasets
+    rows = int(dataset.num_examples)
+    found = by_name(statistics).get(label)
+    kind = None if found is None else found.WhichOneof("stats")
+    present = 0 if kind is None else int(getattr(found, kind).common_stats.num_non_missing)
+    if present == rows:
+        return []
+    return [
+        Finding(
+            kind=FindingKind.SCHEMA,
+            action="block",
+            split=split,
+            feature=label,
+            type=LABEL_MISSING,
+            message=f"{rows - present:,} of {rows:,} rows have no label, and can be neither learnt from nor judged on",
+            present=present / rows,
+        )
+    ]
+
+
 def schema_findings(
     split: str,
     anomalies: anomalies_pb2.Anomalies,
@@ -119,7 +142,10 @@ def schema_findings(
     schema: schema_pb2.Schema,
     config: PipelineConfig,
 ) -> list[Finding]:
-    """What TFDV says of a split and its schema, one finding a reason; without what is ignored."""
+    """What TFDV says of a split and its schema, one finding a reason; without what is ignored.
+
+    Nor how many rows have a label: `label_findings` says it, and no edit of the schema accepts fewer.
+    """
     (dataset,) = statistics.datasets
     found = by_name(statistics)
     domains = {feature.name: _domain(feature, schema) for feature in schema.feature}
@@ -140,7 +166,11 @@ def schema_findings(
         for name, reason in reasons
         for kind in [_type_name(reason)]
     ]
-    return [finding for finding in findings if finding.action != "ignore"]
+    return [
+        finding
+        for finding in findings
+        if finding.action != "ignore" and (finding.feature, finding.type) != (config.label, LOW_PRESENCE)
+    ]
 
 
 def _type_name(reason: Any) -> str:

@@ -11,6 +11,9 @@ from ct.contracts import Value
 from ct.validate_config import Action  # noqa: TC001  pydantic needs the class at run time
 
 ID_CHARACTERS = 6
+LOW_PRESENCE = "FEATURE_TYPE_LOW_FRACTION_PRESENT"
+LABEL_MISSING = "LABEL_MISSING"
+"""Beside TFDV's types: rows that can be neither learnt from nor judged on. No setting turns it off."""
 
 
 class FindingKind(str, Enum):
@@ -27,7 +30,7 @@ ACCEPTABLE = {
     "INT_TYPE_SMALL_INT",
     "FLOAT_TYPE_BIG_FLOAT",
     "FLOAT_TYPE_SMALL_FLOAT",
-    "FEATURE_TYPE_LOW_FRACTION_PRESENT",
+    LOW_PRESENCE,
 }
 """TFDV's types of anomaly that an edit of schema.pbtxt answers: another value, a wider range, fewer rows with a value."""
 
@@ -39,7 +42,7 @@ class Finding(Value):
     action: Action
     split: str = Field(description="`train` or `eval`, the newest span.")
     feature: str = Field(description="Empty when the whole split is meant.")
-    type: str = Field(description="TFDV's name, for example ENUM_TYPE_UNEXPECTED_STRING_VALUES.")
+    type: str = Field(description="TFDV's name, for example ENUM_TYPE_UNEXPECTED_STRING_VALUES; or LABEL_MISSING.")
     message: str
     new_values: tuple[str, ...] = Field(default=(), description="Of a string feature: the values outside its domain.")
     low: float | None = Field(default=None, description="The smallest number that the split holds.")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from ct.config import PipelineConfig
 
+LABEL_PRESENCE = "presence { min_fraction: 1 min_count: 1 }"
+"""What the label's block in schema.pbtxt must say."""
+
 _TYPES = {schema_pb2.BYTES: ColumnType.STRING, schema_pb2.INT: ColumnType.INT, schema_pb2.FLOAT: ColumnType.FLOAT}
 
 
@@ -46,10 +49,10 @@ def columns_of(schema: schema_pb2.Schema) -> tuple[Column, ...]:
 
 
 def check_columns(config: PipelineConfig, schema: schema_pb2.Schema) -> None:
-    """Every column that pipeline.yaml names is in the schema.
+    """Every column that pipeline.yaml names is in the schema, and each row has the label.
 
     Raises:
-        ConfigError: one is not; the message names the nearest that is.
+        ConfigError: a column is not, and the message names the nearest that is; or rows may lack the label.
     """
     known = [feature.name for feature in schema.feature]
     problems = [
@@ -60,6 +63,14 @@ def check_columns(config: PipelineConfig, schema: schema_pb2.Schema) -> None:
     if problems:
         lines = ["pipeline.yaml is not valid. Nothing was deployed.", *(f"  - {problem}" for problem in problems)]
         raise ConfigError("\n".join(lines), problems=problems)
+    label = next(column for column in columns_of(schema) if column.name == config.label)
+    if not label.required:
+        raise ConfigError(
+            f'schema.pbtxt: rows may lack "{label.name}", the label, and without it a row can be neither learnt from nor '
+            f"judged on. Nothing was deployed. Let its block say:\n  {LABEL_PRESENCE}\nThen a row without it is a bad row when "
+            "it lands: it is quarantined, and more than `source.max_bad_rows` of them refuse the span.",
+            label=label.name,
+        )
 
 
 def _range(feature: schema_pb2.Feature) -> tuple[float | None, float | None]:

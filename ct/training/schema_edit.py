@@ -14,14 +14,16 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from ct.errors import ConfigError
 from ct.training import pbtxt
 from ct.training.answering import answer
-from ct.training.findings import Finding, FindingKind
+from ct.training.findings import LABEL_MISSING, LOW_PRESENCE, Finding, FindingKind
 from ct.training.schema import columns_of, read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+LABELLED = "a row without a label can be neither learnt from nor judged on; correct the data and land it again"
 ADVICE = {
     "SCHEMA_NEW_COLUMN": "a new column needs a `feature` block of its own, and features.py to make use of it",
+    LABEL_MISSING: LABELLED,
     "SCHEMA_MISSING_COLUMN": "take its `feature` block out, and its name out of features.py",
 }
 BY_HAND = "edit schema.pbtxt by hand, as TFDV's message says"
@@ -47,14 +49,21 @@ def describe(schema: schema_pb2.Schema) -> list[dict[str, Any]]:
     ]
 
 
-def accepting(text: str, finding: Finding) -> str:
+def accepting(text: str, finding: Finding, *, label: str) -> str:
     """The text of a schema.pbtxt in which the finding is none.
 
     Comments, order and layout stay. The edited text is parsed, and must differ from the given one in exactly what was meant.
 
+    Args:
+        text: what the file holds.
+        finding: what to accept.
+        label: the column that no row may lack.
+
     Raises:
         ConfigError: no edit of the schema answers this finding, or the text is laid out in a way that cannot be edited.
     """
+    if (finding.feature, finding.type) == (label, LOW_PRESENCE):
+        raise _refusal(finding, LABELLED)
     edit = _EDITS.get(finding.type) if finding.kind is FindingKind.SCHEMA else None
     if edit is None:
         raise _refusal(finding, _advice(finding))
@@ -124,7 +133,7 @@ _EDITS: dict[str, Callable[..., str]] = {
     "FLOAT_TYPE_BIG_FLOAT": _bound("max"),
     "INT_TYPE_SMALL_INT": _bound("min"),
     "FLOAT_TYPE_SMALL_FLOAT": _bound("min"),
-    "FEATURE_TYPE_LOW_FRACTION_PRESENT": _less_present,
+    LOW_PRESENCE: _less_present,
 }
 
 
@@ -167,7 +176,7 @@ def _asked(request: dict[str, Any]) -> dict[str, Any]:
     if "accept" not in request:
         return {"features": describe(schema)}
     finding = Finding.model_validate(request["accept"])
-    return {"text": accepting(path.read_text(encoding="utf-8"), finding)}
+    return {"text": accepting(path.read_text(encoding="utf-8"), finding, label=request["label"])}
 
 
 if __name__ == "__main__":

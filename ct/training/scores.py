@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-from ct.errors import DataAnomalyError, UnscorableError
+from ct.errors import UnscorableError
 from ct.gate import Scores
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def score(
     """Every row, scored by both models.
 
     Args:
-        examples: serialized tf.Examples.
+        examples: serialized tf.Examples, each with a label: ExampleValidator ends a run that has others.
         label: the feature that holds 1 for a positive row, 0 for any other.
         slices: features whose values the rows are sliced by.
         candidate: a SavedModel.
@@ -97,21 +97,12 @@ def score(
 
     Raises:
         UnscorableError: a model gives no answer to these rows; `model` says which.
-        DataAnomalyError: a row has no label.
     """
     columns = ExamplesToRecordBatchDecoder().DecodeBatch(list(examples))
     names = columns.schema.names
     absent = pa.nulls(columns.num_rows, pa.string())
-    labels = first_values(columns.column(names.index(label))) if label in names else absent
-    if labels.null_count:
-        found = f'{labels.null_count:,} of {len(labels):,} rows to judge on have no "{label}"'
-        raise DataAnomalyError(
-            f"{found}. Nothing was judged, and the model that serves stays. Correct the data and land it again; and make the "
-            "label required in schema.pbtxt, so that ExampleValidator finds such rows before anything is trained.",
-            anomalies=[f"eval: {found}"],
-        )
     return Scores(
-        labels=labels.to_numpy(zero_copy_only=False).astype(bool),
+        labels=first_values(columns.column(names.index(label))).to_numpy(zero_copy_only=False).astype(bool),
         candidate=probabilities(candidate, examples).astype(np.float64),
         champion=None if champion is None else probabilities(champion, examples).astype(np.float64),
         slices={

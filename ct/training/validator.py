@@ -12,9 +12,9 @@ from ct.errors import DataAnomalyError
 from ct.home import write_atomically
 from ct.training.checks import Checks
 from ct.training.facts import report
-from ct.training.findings import Validation
+from ct.training.findings import LABEL_MISSING, Validation
 from ct.training.run import Run, load_run
-from ct.training.schema import read_schema
+from ct.training.schema import LABEL_PRESENCE, read_schema
 from ct.training.span_statistics import SpanStatistics
 
 SHOWN = 5
@@ -41,7 +41,7 @@ def DataValidator(  # noqa: N802  TFX names components like classes
     The statistics of the newest span are kept, for the next run and for `ct data`.
 
     Raises:
-        DataAnomalyError: a finding's action is `block`; `anomalies` has one line for each that blocks.
+        DataAnomalyError: rows have no label, or a finding's action is `block`; `anomalies` has one line for each that blocks.
         SpanRefusedError: the encoded rows of the span before are gone, and it cannot be read again.
     """
     run, folder = load_run(request_path), Path(anomalies.uri)
@@ -78,13 +78,17 @@ def _report(run: Run, validation: Validation) -> None:
     found = [finding.line for finding in validation.blocking]
     if not found:
         return
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    accept = [finding.id for finding in validation.blocking if finding.acceptable]
-    accepted = (
-        f"accept it with `ct schema {run.request.pipeline} accept {accept[0]}`" if accept else "correct schema.pbtxt"
-    )
+    name, more = run.request.pipeline, f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     raise DataAnomalyError(
         f"The data breaks the pipeline's schema: {'; '.join(found[:SHOWN])}{more}. Nothing was trained. Correct the data and "
-        f"land it again; or {accepted}, `ct deploy`, and `ct trigger {run.request.pipeline} --retry-refused`.",
+        f"land it again; or {_edit_of(validation, name)}, `ct deploy`, and `ct trigger {name} --retry-refused`.",
         anomalies=found,
     )
+
+
+def _edit_of(validation: Validation, pipeline: str) -> str:
+    """The edit of the schema after which the same data is trained on, as a step that a person takes."""
+    if any(finding.type == LABEL_MISSING for finding in validation.blocking):
+        return f"let the label's block in schema.pbtxt say `{LABEL_PRESENCE}`, so that such rows are quarantined"
+    accept = [finding.id for finding in validation.blocking if finding.acceptable]
+    return f"accept it with `ct schema {pipeline} accept {accept[0]}`" if accept else "correct schema.pbtxt"

@@ -110,6 +110,19 @@ def test_column_that_the_schema_lacks_is_refused(folder: Path, empty_home: Home)
         deploy(folder, empty_home, on_line=print)
 
 
+@pytest.mark.parametrize("presence", ["", "presence { min_count: 1 }", "presence { min_fraction: 0.999 min_count: 1 }"])
+def test_label_that_rows_may_lack_is_refused(folder: Path, empty_home: Home, presence: str) -> None:
+    """Such rows would stop every run that has one; the message says what to write, and that does deploy."""
+    schema = folder / "schema.pbtxt"
+    required = "presence { min_fraction: 1 min_count: 1 }"
+    *others, label = schema.read_text(encoding="utf-8").splitlines()
+    schema.write_text("\n".join([*others, label.replace(required, presence)]), encoding="utf-8")
+    with pytest.raises(ConfigError, match='rows may lack "late", the label') as refused:
+        deploy(folder, empty_home, on_line=print)
+    assert f"\n  {required}\n" in refused.value.message
+    assert deployed_pipelines(empty_home) == ()
+
+
 def test_schema_that_does_not_parse_is_refused(folder: Path, empty_home: Home) -> None:
     """The message holds the line that protobuf names."""
     (folder / "schema.pbtxt").write_text("feature { nmae: 1 }\n", encoding="utf-8")

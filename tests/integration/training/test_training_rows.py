@@ -11,10 +11,8 @@ import tensorflow as tf
 from tiny_run import in_fork, write_split
 
 from ct.contracts import Feature
-from ct.errors import DataAnomalyError
 from ct.training import rows as rows_module
 from ct.training.rows import SAMPLE_ROWS, predict_examples, sample_rows, signature_features
-from ct.training.scores import read_examples, score
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,23 +124,3 @@ def _examples(split: Path, saved_model: Path) -> dict[str, Any]:
     features = signature_features(saved_model)
     assert features == FEATURES
     return predict_examples(saved_model, sample_rows(split, features, "late", 7))
-
-
-@pytest.mark.parametrize(("missing", "told"), [(1, "1 of 5"), (5, "5 of 5")], ids=["one", "all"])
-def test_rows_without_a_label_cannot_be_judged_on(tmp_path: Path, missing: int, told: str) -> None:
-    """No retry helps: the data is the cause, and the anomaly names its split."""
-    late = pa.array(
-        [None if row < missing else value for row, value in enumerate(WHOLE["late"].to_pylist())], pa.int64()
-    )
-    split = write_split(tmp_path, **(WHOLE | {"late": late}))
-    message, anomalies = in_fork(_unjudged, split)
-    assert f'{told} rows to judge on have no "late"' in message
-    assert anomalies == [f'eval: {told} rows to judge on have no "late"']
-
-
-def _unjudged(split: Path) -> tuple[str, list[str]]:
-    try:
-        score(read_examples(split), label="late", slices=(), candidate=split / "no model", champion=None)
-    except DataAnomalyError as error:
-        return error.message, error.facts["anomalies"]
-    raise AssertionError

@@ -32,6 +32,7 @@ feature { name: "via" type: BYTES domain: "airports" }
 feature { name: "minute" type: INT int_domain { min: 0 max: 1439 } }
 feature { name: "temp" type: FLOAT float_domain { min: -10 max: 100 } }
 feature { name: "free" type: BYTES }
+feature { name: "label" type: INT presence { min_fraction: 0.9 } }
 string_domain { name: "airports" value: "JFK" }
 """
 
@@ -65,7 +66,7 @@ NEW_VALUES = "ENUM_TYPE_UNEXPECTED_STRING_VALUES"
 )
 def test_accepting_changes_what_was_found_and_nothing_else(accepted: Finding, before: str, after: str) -> None:
     """Comments, order and layout stay, and the text parses."""
-    edited = accepting(TEXT, accepted)
+    edited = accepting(TEXT, accepted, label="late")
     assert edited == TEXT.replace(before, after, 1)
     text_format.Parse(edited, schema_pb2.Schema())
 
@@ -74,7 +75,7 @@ def test_what_transform_would_refuse_is_not_accepted() -> None:
     """A dense feature with missing values: the next run would fail after the data was accepted."""
     text = 'feature { name: "dense" type: BYTES presence { min_fraction: 1 } shape { } }'
     with pytest.raises(ConfigError, match="Write `value_count"):
-        accepting(text, finding("dense", "FEATURE_TYPE_LOW_FRACTION_PRESENT", present=0.5))
+        accepting(text, finding("dense", "FEATURE_TYPE_LOW_FRACTION_PRESENT", present=0.5), label="late")
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,8 @@ def test_what_transform_would_refuse_is_not_accepted() -> None:
         (finding("other", NEW_VALUES, new_values=("x",)), 'no feature "other"'),
         (finding("dest", NEW_VALUES, new_values=("ATL",)), "allows ATL already"),
         (finding("free", NEW_VALUES, new_values=("x",)), "allows x already"),
+        (finding("label", "FEATURE_TYPE_LOW_FRACTION_PRESENT", present=0.5), "correct the data and land it again"),
+        (finding("label", "LABEL_MISSING", present=0.5), "correct the data and land it again"),
         (finding("free", "FEATURE_TYPE_LOW_FRACTION_PRESENT", present=0.5), "sets no `min_fraction`"),
         (
             finding("temp", "COMPARATOR_L_INFTY_HIGH").model_copy(update={"kind": FindingKind.DRIFT}),
@@ -96,7 +99,7 @@ def test_what_transform_would_refuse_is_not_accepted() -> None:
 def test_what_no_edit_answers_is_refused_with_advice(refused: Finding, advice: str) -> None:
     """Nothing is changed, and the message says what to do instead."""
     with pytest.raises(ConfigError, match="Nothing was changed") as raised:
-        accepting(TEXT, refused)
+        accepting(TEXT, refused, label="label")
     assert advice in raised.value.message
 
 
@@ -109,6 +112,7 @@ def test_schema_is_described_in_words() -> None:
         ("minute", "int64", "0 to 1439"),
         ("temp", "float32", "-10 to 100"),
         ("free", "string", "any"),
+        ("label", "int64", "any"),
     ]
 
 
@@ -119,13 +123,13 @@ def test_question_and_answer_are_files(tmp_path: Path) -> None:
 
     def ask(request: dict[str, Any]) -> dict[str, Any]:
         asked, answered = tmp_path / "request.json", tmp_path / "answer.json"
-        asked.write_text(json.dumps({"schema": str(schema), **request}), encoding="utf-8")
+        asked.write_text(json.dumps({"schema": str(schema), "label": "label", **request}), encoding="utf-8")
         command = [sys.executable, "-m", "ct.training.schema_edit", str(asked), str(answered)]
         subprocess.run(command, check=True, capture_output=True)
         answer: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
         return answer
 
-    assert [row["name"] for row in ask({})["features"]] == ["dest", "via", "minute", "temp", "free"]
+    assert [row["name"] for row in ask({})["features"]] == ["dest", "via", "minute", "temp", "free", "label"]
     accepted = finding("dest", NEW_VALUES, new_values=("BGR",))
     assert '    value: "BGR"\n' in ask({"accept": accepted.model_dump(mode="json")})["text"]
     error = ask({"accept": finding("dest", "SCHEMA_MISSING_COLUMN").model_dump(mode="json")})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +11,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_run import TINY, Run, write_span
+from tiny_run import TINY, Run, make_run, write_span
 
+from ct.airflow.closing import ending_of
 from ct.config import PipelineConfig, load_pipeline_config
+from ct.deploy import deploy, spec_dir_of
 from ct.errors import ConfigError
+from ct.home import Home
 from ct.training.checks import Checks, check_anomaly_types
-from ct.training.findings import FindingKind, Validation
+from ct.training.findings import LABEL_MISSING, FindingKind, Validation
 from ct.training.register import warnings_of
 from ct.training.schema import read_schema
 from ct.training.statistics import as_lists, statistics_of
+from ct.triggers.records import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from ct.contracts import DeployedSpec
 
 
 def config_with(**validate: Any) -> PipelineConfig:
@@ -131,6 +138,76 @@ def test_blocked_finding_names_the_command_that_accepts_it(new_run: Callable[...
     assert {finding.new_values for finding in findings} == {("z",)}
     assert f"`ct schema tiny accept {findings[0].id}`" in result.message
     assert result.facts["anomalies"] == [finding.line for finding in findings]
+
+
+@pytest.fixture(scope="module")
+def optional_label(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, DeployedSpec]:
+    """A spec whose schema wants a label in half of the rows, as could be deployed once, and whose runs ignore anomalies."""
+    folder = tmp_path_factory.mktemp("optional")
+    pipeline = shutil.copytree(TINY, folder / "tiny")
+    with (pipeline / "pipeline.yaml").open("a", encoding="utf-8") as file:
+        file.write("validate: {anomalies: {action: ignore}}\n")
+    home = Home(folder / "home").create()
+    spec = deploy(pipeline, home, on_line=print).spec
+    stored = spec_dir_of(home, "tiny", spec.spec_hash) / "code" / "tiny" / "schema.pbtxt"
+    *others, label = stored.read_text(encoding="utf-8").splitlines()
+    optional = label.replace("min_fraction: 1 ", "min_fraction: 0.5 ").replace(
+        "shape { }", "value_count { min: 1 max: 1 }"
+    )
+    stored.write_text("\n".join([*others, optional]), encoding="utf-8")
+    return home, spec
+
+
+@pytest.mark.parametrize(
+    ("newest", "missing", "split", "told", "refused"),
+    [
+        ("2013-02", 2, "eval", "2 of 300", ["2013-02"]),
+        ("2013-02", 300, "eval", "300 of 300", ["2013-02"]),
+        ("2013-01", 2, "train", "2 of 300", []),
+    ],
+    ids=["two rows to judge on", "all of them", "two rows of an older span"],
+)
+def test_rows_without_a_label_end_the_run_before_training(
+    optional_label: tuple[Home, DeployedSpec],
+    tmp_path: Path,
+    newest: str,
+    missing: int,
+    split: str,
+    told: str,
+    refused: list[str],
+) -> None:
+    """Whatever schema and settings allow: the run is skipped, no try helps, and the span that brought them is refused."""
+    spans = [write_span(tmp_path / f"2013-0{month}.csv", month=month) for month in (1, 2)]
+    holey = tmp_path / f"{newest}.csv"
+    header, *lines = holey.read_text(encoding="utf-8").splitlines()
+    holey.write_text(
+        "\n".join([header, *(line[:-1] for line in lines[:missing]), *lines[missing:], ""]), encoding="utf-8"
+    )
+    run = make_run(*optional_label, f"unlabelled-{split}-{missing}", *spans)
+    result = run.through(("ExampleGen", "StatisticsGen", "Schema")).node("ExampleValidator")
+    assert (result.ok, result.error_type, result.retryable) == (False, "DataAnomalyError", False)
+    line = f"{split}: late: {told} rows have no label, and can be neither learnt from nor judged on"
+    assert result.facts["anomalies"] == [line]
+    assert "say `presence { min_fraction: 1 min_count: 1 }`" in result.message
+    ending = ending_of(run.request, {"ExampleValidator": result}, ("ExampleValidator",))
+    assert (ending.status, list(ending.refused)) == (RunStatus.SKIPPED, refused)
+
+
+def test_fewer_labels_than_the_schema_asks_for_are_one_finding_that_no_edit_accepts(tmp_path: Path) -> None:
+    """TFDV's own of the label would be accepted by a lower `min_fraction`; that of any other column stays."""
+    table = rows(count=10)
+    holes = pa.array([True] + [False] * 9)
+    for name in ("late", "size"):
+        values = pa.array(np.ma.masked_array(table[name].to_numpy(), mask=holes))
+        table = table.set_column(table.schema.get_field_index(name), name, values)
+    found = checks(config_with(), tmp_path)
+    for feature in found.schema.feature:
+        feature.ClearField("shape")
+    found.keeps_schema("eval", statistics(table))
+    assert {(finding.feature, finding.type, finding.acceptable) for finding in found.findings} == {
+        ("late", LABEL_MISSING, False),
+        ("size", "FEATURE_TYPE_LOW_FRACTION_PRESENT", True),
+    }
 
 
 def test_action_by_type_comes_before_the_action_of_all(tmp_path: Path) -> None:
