@@ -194,8 +194,8 @@ class MetricConfig(Block):
     config: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the class, such as `thresholds: 0.3`."""
 
-    better: Literal["higher", "lower"] = "higher"
-    """Which of two values is better."""
+    better: Literal["higher", "lower"] | None = None
+    """Which of two values is better. Required of a metric that a check of the gate compares with the champion's."""
 
 
 class EvaluateConfig(Block):
@@ -304,6 +304,13 @@ class PipelineConfig(Block):
             if name not in known:
                 heading = "of evaluate.slices" if where.endswith("feature") else "metrics"
                 raise ValueError(f"{where}: unknown `{name}`; {_nearest(name, known, heading)}")
+        compared = {check.metric for check in self.gate.checks if check.min_improvement is not None}
+        unknown = [metric.name for metric in self.evaluate.metrics if metric.name in compared and metric.better is None]
+        if unknown:
+            raise ValueError(
+                f"evaluate.metrics: {', '.join(unknown)}: `min_improvement` in gate.checks compares with the champion, and "
+                "nothing says which of two values is better; write `better: higher` or `better: lower` beside `class_name`"
+            )
         if self.gate.slices.max_drop != SlicesConfig().max_drop and not self.evaluate.slices:
             raise ValueError("gate.slices: there are none; name their features in `evaluate.slices`")
         return self

@@ -32,12 +32,13 @@ def compile_pipeline(pipeline_folder: Path, out: Path) -> None:
         out: the spec folder.
 
     Raises:
-        ConfigError: pipeline.yaml or schema.pbtxt is wrong, or the code does not import or lacks an entry point.
+        ConfigError: pipeline.yaml or schema.pbtxt is wrong, a metric cannot be measured, or the code does not import or lacks
+            an entry point.
     """
     from ct.training.schema import check_columns, read_schema  # noqa: PLC0415  --help must not wait for protobuf
 
-    config = load_pipeline_config(pipeline_folder)
-    check_columns(config, read_schema(pipeline_folder / "schema.pbtxt"))
+    config, schema = load_pipeline_config(pipeline_folder), read_schema(pipeline_folder / "schema.pbtxt")
+    check_columns(config, schema)
     check_name(config.name)
 
     from ct.training import preload  # noqa: F401, PLC0415  a wrong pipeline.yaml is told before TensorFlow is imported
@@ -47,8 +48,10 @@ def compile_pipeline(pipeline_folder: Path, out: Path) -> None:
     from google.protobuf import json_format  # noqa: PLC0415
     from tfx.dsl.compiler.compiler import Compiler  # noqa: PLC0415
 
+    from ct.training.metric_trial import check_metrics  # noqa: PLC0415
     from ct.training.pipeline import build  # noqa: PLC0415
 
+    check_metrics(config, schema)
     built = build(config)
     intermediate = Compiler().compile(built.pipeline)
     write_atomically(out / "nodes.json", json.dumps([node.model_dump(mode="json") for node in built.nodes]))

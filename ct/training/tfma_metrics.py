@@ -16,9 +16,11 @@ from ct.gate import OVERALL, Estimate, Measured, level_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ct.config import PipelineConfig
+    from ct.config import MetricConfig, PipelineConfig
 
 CANDIDATE, CHAMPION = "candidate", "champion"
+SIGNS = {"higher": 1.0, "lower": -1.0}
+"""What a difference is multiplied by, so that it is positive when the candidate is better."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,16 @@ class Entry:
 
 def other_metrics(config: PipelineConfig) -> list[tfma.MetricConfig]:
     """`evaluate.metrics`, as TFMA wants them."""
-    return [
-        tfma.MetricConfig(
-            class_name=metric.class_name,
-            module=metric.module or "",
-            config=json.dumps({"name": metric.name, **metric.config}),
-        )
-        for metric in config.evaluate.metrics
-    ]
+    return [tfma_metric(metric) for metric in config.evaluate.metrics]
+
+
+def tfma_metric(metric: MetricConfig) -> tfma.MetricConfig:
+    """One of them."""
+    return tfma.MetricConfig(
+        class_name=metric.class_name,
+        module=metric.module or "",
+        config=json.dumps({"name": metric.name, **metric.config}),
+    )
 
 
 def confidence_intervals(config: PipelineConfig) -> tfma.Options:
@@ -94,12 +98,12 @@ def measured_by_tfma(evaluation_uri: str, config: PipelineConfig, *, rows: int) 
     candidates = {
         entry.metric: entry for entry in entries if entry.model_name in (CANDIDATE, "") and not entry.is_difference
     }
-    better = {metric.name: 1.0 if metric.better == "higher" else -1.0 for metric in config.evaluate.metrics}
+    signs = {metric.name: SIGNS[metric.better] for metric in config.evaluate.metrics if metric.better is not None}
     return {
         name: Measured(
             value=_estimate(candidates.get(name), level),
             baseline=champions[name].value if name in champions else None,
-            gain=_estimate(gains.get(name), level, sign=better[name]) if name in champions else None,
+            gain=_estimate(gains.get(name), level, sign=signs[name]) if name in champions and name in signs else None,
             rows=rows,
         )
         for name in named

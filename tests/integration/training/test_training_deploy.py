@@ -110,6 +110,17 @@ def test_column_that_the_schema_lacks_is_refused(folder: Path, empty_home: Home)
         deploy(folder, empty_home, on_line=print)
 
 
+def test_metric_that_cannot_be_judged_by_is_refused(folder: Path, empty_home: Home) -> None:
+    """A check of several numbers would hold up every candidate; nothing is deployed."""
+    checked = "  checks: [{metric: precise, at_least: 0.5}]\n"
+    measured = "  metrics: [{name: precise, class_name: Precision, config: {thresholds: [0.3, 0.5]}}]\ngate:"
+    text = (folder / "pipeline.yaml").read_text(encoding="utf-8").replace("gate:", measured)
+    (folder / "pipeline.yaml").write_text(text + checked, encoding="utf-8")
+    with pytest.raises(ConfigError, match="`precise`: Precision gives 2 numbers"):
+        deploy(folder, empty_home, on_line=print)
+    assert deployed_pipelines(empty_home) == ()
+
+
 @pytest.mark.parametrize("presence", ["", "presence { min_count: 1 }", "presence { min_fraction: 0.999 min_count: 1 }"])
 def test_label_that_rows_may_lack_is_refused(folder: Path, empty_home: Home, presence: str) -> None:
     """Such rows would stop every run that has one; the message says what to write, and that does deploy."""

@@ -35,13 +35,17 @@ GATE = """
 evaluate:
   slices: [kind]
   metrics:
-    - {name: recall_at_half, class_name: Recall, config: {thresholds: 0.5}}
+    - {name: recall_at_half, class_name: Recall, config: {thresholds: 0.5}, better: higher}
+    - {name: mse, class_name: MeanSquaredError, better: lower}
 gate:
   metric: auc
   threshold: 0.55
   checks:
     - {metric: recall_at_half, min_improvement: -0.95}
+    - {metric: mse, min_improvement: -0.95}
 """
+OF_TFMA = {"recall_at_half": 1, "mse": -1}
+"""Metric -> the sign that makes a difference positive where the candidate is better."""
 GOOD, BAD = (2.0, 2.0), (-2.0, 0.0)
 """Weights of `size` and of kind `a`; the label of the gate's span follows from both."""
 
@@ -99,29 +103,33 @@ def test_the_gate_and_tfma_agree(run: Run) -> None:
 
 
 def test_a_metric_of_tfma_has_its_interval(run: Run) -> None:
-    """Recall of both models at a threshold, with TFMA's paired interval of the difference."""
-    check = next(check for check in verdict_against(run, 6).checks if check.metric == "recall_at_half")
-    assert check.low < check.difference < check.high
-    assert check.difference == pytest.approx(check.value - check.baseline)
-    assert check.method == "TFMA's jackknife, 20 parts"
+    """Of the paired difference, TFMA's, which is positive where the candidate is better: a higher recall, a lower error."""
+    checks = {check.metric: check for check in verdict_against(run, 6).checks if check.metric in OF_TFMA}
+    for metric, sign in OF_TFMA.items():
+        check = checks[metric]
+        assert check.low < check.difference < check.high
+        assert check.difference == pytest.approx(sign * (check.value - check.baseline))
+        assert check.method == "TFMA's jackknife, 20 parts"
+    assert checks["mse"].difference < 0 < checks["mse"].value, "version 6 has the lower error"
 
 
 def test_the_same_inputs_give_the_same_verdict(run: Run) -> None:
-    """The nodes once more, to the last digit but for the ends of TFMA's jackknife; and so do the kept scores alone."""
+    """The nodes once more, to the last digit but for what TFMA makes in Beam's order; and so do the kept scores alone."""
     first, again = verdict_against(run, 6), verdict_against(run, 6)
-    assert without_jackknife(first) == without_jackknife(again)
+    assert without_beams_order(first) == without_beams_order(again)
     kept = read_scores(run.output("Gate", "verdict") / "scores.parquet")
     gate = load_run(str(run.folder / "request.json")).config.gate.model_copy(update={"checks": ()})
     repeated = judge(
         config=gate, scores=kept, champion_version=6, span=first.span, holdout_days=None, seed=run.request.seed
     )
-    assert repeated.checks == tuple(check for check in first.checks if check.metric != "recall_at_half")
+    assert repeated.checks == tuple(check for check in first.checks if check.metric not in OF_TFMA)
 
 
-def without_jackknife(verdict: Verdict) -> Verdict:
-    """All of it but for the two ends of the interval that TFMA made: which rows it leaves out together follows Beam's order."""
-    ends = {"low": None, "high": None}
-    checks = [check.model_copy(update=ends if check.metric == "recall_at_half" else {}) for check in verdict.checks]
+def without_beams_order(verdict: Verdict) -> Verdict:
+    """All of it but for what follows Beam's order: the ends of TFMA's intervals, and sums of 32-bit squares."""
+    ends = ("low", "high")
+    left_out = {"recall_at_half": ends, "mse": (*ends, "value", "baseline", "difference")}
+    checks = [check.model_copy(update=dict.fromkeys(left_out.get(check.metric, ()))) for check in verdict.checks]
     return verdict.model_copy(update={"checks": tuple(checks)})
 
 

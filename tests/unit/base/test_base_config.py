@@ -33,6 +33,21 @@ def test_the_least_pipeline_is_valid() -> None:
 
 
 @pytest.mark.parametrize(
+    ("metric", "check"),
+    [
+        ({"class_name": "MeanSquaredError"}, {"metric": "mse", "at_most": 0.2}),
+        ({"class_name": "MeanSquaredError", "better": "lower"}, {"metric": "mse", "min_improvement": 0}),
+        ({"class_name": "MeanSquaredError"}, {"metric": "log_loss", "min_improvement": 0}),
+    ],
+    ids=["a bound", "said", "one of the gate's own"],
+)
+def test_which_value_is_better_is_asked_where_it_matters(metric: dict[str, Any], check: dict[str, Any]) -> None:
+    """Not for a bound of the value itself, nor for the gate's own metrics."""
+    changes = {"evaluate": {"metrics": [{"name": "mse", **metric}]}, "gate": {"threshold": 0.6, "checks": [check]}}
+    assert parse_pipeline_config({**LEAST, **changes}, where="pipeline.yaml").gate.checks
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"treshold": 1}, "treshold: unknown key"),
@@ -63,6 +78,13 @@ def test_the_least_pipeline_is_valid() -> None:
                 "evaluate": {"slices": ["carrier"]},
             },
             "gate.fairness.feature: unknown `carier`; did you mean `carrier`?",
+        ),
+        (
+            {
+                "gate": {"threshold": 0.6, "checks": [{"metric": "mse", "min_improvement": 0}]},
+                "evaluate": {"metrics": [{"name": "mse", "class_name": "MeanSquaredError"}]},
+            },
+            "nothing says which of two values is better; write `better: higher` or `better: lower` beside `class_name`",
         ),
         ({"gate": {"threshold": 0.6, "checks": [{"metric": "auc"}]}}, "gate.checks.0: checks nothing"),
         ({"gate": {"threshold": 0.6, "inconclusive": "hope"}}, "gate.inconclusive: "),
