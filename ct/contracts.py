@@ -114,8 +114,10 @@ class RunRequest(Value):
         """That of the version which this run will make."""
         return fingerprint_of([span.sha256 for span in self.spans], self.recipe_hash or self.spec_hash, self.seed)
 
-    def fingerprints(self, *, refit: bool) -> tuple[str, str]:
+    def fingerprints(self, *, refit: bool) -> tuple[str, ...]:
         """Those of the version which this run will make; with `refit` it learns from all spans once it is approved."""
+        if self.holdout and not refit:
+            return (self.fingerprint,)
         learnt = [span.sha256 for span in (self.spans if refit else self.trained)]
         recipe = self.recipe_hash or self.spec_hash
         return self.fingerprint, fingerprint_of(learnt, recipe, self.seed, learnt=True)
@@ -395,12 +397,14 @@ class VersionManifest(Value):
         """The fingerprint, and another over those spans alone that the model has learnt from, where they are on record.
 
         A version that shares one of them with another is that one trained again: from the same window, whichever spans were
-        judged on; or from the same spans, whichever others were judged on. None for a version without spans.
+        judged on; or from the same spans, whichever others were judged on. None for a version without spans. One that learnt
+        from a part of its only span has the first alone: no hash on record is of that part.
         """
         if not self.spans:
             return ()
         whole = [span.sha256 for span in self.spans]
-        learnt = whole if self.refit else list(self.verdict.trained_sha256)
+        apart = () if self.verdict.holdout else self.verdict.trained_sha256
+        learnt = whole if self.refit else list(apart)
         recipe = self.recipe_hash or self.spec_hash
         return self.fingerprint, *([fingerprint_of(learnt, recipe, self.seed, learnt=True)] if learnt else [])
 

@@ -44,7 +44,10 @@ def quarantine(*, name: str, lift: int | None, reason: str | None, who: str | No
     if reason is None or not reason.strip():
         raise click.UsageError("--lift needs a --reason, which the record keeps.")
     lifted = lift_quarantine(store, lift, by=who or user_name(), reason=reason, at=datetime.now(timezone.utc))
-    if problem := finish_cut_short(home, store):
+    problem = finish_cut_short(home, store)
+    if problem is None and store.registry_behind is not None:
+        problem = "another change is under way."
+    if problem:
         click.echo(not_told(problem, store), err=True)
     if as_json:
         _print(name, store.quarantine_records(), as_json=True)

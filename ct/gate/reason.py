@@ -84,12 +84,11 @@ def _rows_wanted(check: Check) -> str:
     if check.method == AUC_METHOD and check.level is not None and check.baseline:
         absolute = distance * check.baseline if _is_share(check) else distance
         wanted.append(f"at least {least_of_each_class(absolute, check.level):,} rows of each class")
-    times = math.ceil(
-        ((check.difference - check.low) / distance) ** 2
-    )  # an interval narrows with the root of the rows, or faster
+    # an interval narrows with the root of the rows, or faster
+    times = math.ceil(((check.difference - check.low) / distance) ** 2)
     if times <= MOST_TIMES_AS_MANY:
         wanted.append(f"up to {times} times as many rows as these")
-    return f"; with this difference it takes {' and '.join(wanted)}" if wanted else ""
+    return f"; if the true difference is this one, it takes {' and '.join(wanted)}" if wanted else ""
 
 
 def _interval(check: Check) -> str:

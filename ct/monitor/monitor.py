@@ -120,6 +120,7 @@ class ModelMonitor:
             compared=compared,
             verdict=self._verdict(watch.new, problems),
             previous_verdict=self._verdict(watch.previous, problems),
+            previous=watch.previous,
             beside=watch.canary is not None,
         )
         lines = self.records.decisions()

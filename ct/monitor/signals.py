@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ct.monitor_config import MonitorConfig
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Measured = dict[str, tuple[float, float, float]]
+"""Metric -> a version's value over all rows at the gate, and the ends of its interval."""
 
 DRIFT_NEW, DRIFT_PREVIOUS = "drift", "drift of the previous"
 FAST_SHARE = 0.95
@@ -70,6 +72,7 @@ def signals_of(
     compared: Compared,
     verdict: Verdict | None,
     previous_verdict: Verdict | None,
+    previous: int | None = None,
     own_past: Counts | None = None,
     beside: bool = False,
 ) -> tuple[Signal, ...]:
@@ -82,6 +85,7 @@ def signals_of(
         compared: rows with predictions and labels.
         verdict: the gate's, of the new version; None when it is not known.
         previous_verdict: likewise.
+        previous: the previous version's number; the new one's verdict may have measured it.
         own_past: of the new version before this watch, where nothing else is compared with; None when nothing was counted.
         beside: whether the previous version goes on answering, beside a canary.
     """
@@ -90,7 +94,7 @@ def signals_of(
     if previous_counts is not None:
         limits = config.tolerance
         makers = {
-            "errors": lambda: errors(counts, previous_counts, limits.errors, alpha),
+            "errors": lambda: errors(counts, previous_counts, limits.errors, alpha, least=config.min_rows),
             "latency": lambda: latency(counts, previous_counts, limits.latency, alpha, beside=beside),
             "shift": lambda: shift(compared, limits.shift, alpha),
             "quality": lambda: quality(compared, limits.quality, alpha),
@@ -98,7 +102,7 @@ def signals_of(
         found = [makers[name]() for name in config.signals]
     elif own_past is not None:
         own = {
-            "errors": errors(counts, own_past, config.tolerance.errors, alpha),
+            "errors": errors(counts, own_past, config.tolerance.errors, alpha, least=config.min_rows),
             "latency": latency(counts, own_past, config.tolerance.latency, alpha),
         }
         found = [
@@ -108,25 +112,38 @@ def signals_of(
         ]
     elif "errors" in config.signals:
         found = [errors(counts, Counts(), config.tolerance.errors, alpha)]
-    drifts = [(DRIFT_NEW, verdict, compared.labelled_new)]
+    drifts = [(DRIFT_NEW, at_gate(verdict), compared.labelled_new)]
     if previous_counts is not None and compared.labelled_previous is not None:
-        drifts.append((DRIFT_PREVIOUS, previous_verdict, compared.labelled_previous))
+        measured = at_gate(previous_verdict)
+        if verdict is not None and verdict.champion_version == previous:
+            measured = _champion_at_gate(verdict) | measured
+        drifts.append((DRIFT_PREVIOUS, measured, compared.labelled_previous))
+    # The two losses are compared with each other, and so in one metric where there is one that both have.
+    of_all = set(METRICS).intersection(*(measured for _, measured, _ in drifts)) or set(METRICS)
     found += [
-        drift(name, gate, predicted, compared.labels, config.tolerance.drift, config.alpha)
-        for name, gate, predicted in drifts
+        drift(
+            name,
+            {metric: value for metric, value in measured.items() if metric in of_all},
+            predicted,
+            compared.labels,
+            config.tolerance.drift,
+            config.alpha,
+        )
+        for name, measured, predicted in drifts
     ]
     return tuple(signal.model_copy(update={"enough": config.min_rows}) for signal in found)
 
 
-def errors(new: Counts, previous: Counts, tolerance: float, alpha: float) -> Signal:
-    """Share of requests that failed; against none at all where nothing was counted of the previous version.
+def errors(new: Counts, previous: Counts, tolerance: float, alpha: float, *, least: int = 1) -> Signal:
+    """Share of requests that failed; against none at all where next to nothing was counted of the previous version.
 
+    That is fewer than `least`, of which none failed: their interval is so wide that nothing could be above it.
     Either way the share's own interval is at half of alpha: a canary's champion may begin to answer within the watch.
     """
     signal = Signal(name="errors", tolerance=tolerance, alpha=alpha, note="share of requests answered with 5xx")
-    if new.requests and not previous.requests:
+    if new.requests and previous.requests < least and not previous.failed:
         now = of_counts(new.failed, new.requests, alpha / 2)
-        signal = signal.model_copy(update={"note": f"{signal.note}; nothing was counted before, so against none"})
+        signal = signal.model_copy(update={"note": f"{signal.note}; too few were counted before, so against none"})
         return _with(signal, now, now.mean, 0.0)
     return _of_shares(signal, (new.failed, new.requests), (previous.failed, previous.requests))
 
@@ -188,15 +205,12 @@ def quality(compared: Compared, tolerance: float, alpha: float) -> Signal:
     return _with(signal, found, float(new.mean()), float(previous.mean()))
 
 
-def drift(
-    name: str, verdict: Verdict | None, predicted: Floats, labels: Floats, tolerance: float, alpha: float
-) -> Signal:
-    """How far a version has fallen behind what the gate measured, in the first of METRICS that the verdict has.
+def drift(name: str, measured: Measured, predicted: Floats, labels: Floats, tolerance: float, alpha: float) -> Signal:
+    """How far a version has fallen behind what the gate measured, in the first of METRICS that was.
 
     What the gate measured is itself a sample: where its check has an interval of the value, the loss then is that interval.
     """
     signal = Signal(name=name, tolerance=tolerance, alpha=alpha, note="the gate measured none of " + ", ".join(METRICS))
-    measured = _measured(verdict)
     metric = next((metric for metric in METRICS if metric in measured), None)
     if metric is None:
         return signal
@@ -212,13 +226,25 @@ def drift(
     return _with(signal, moved, found.mean if is_loss else 1.0 - found.mean, value)
 
 
-def _measured(verdict: Verdict | None) -> dict[str, tuple[float, float, float]]:
+def _champion_at_gate(verdict: Verdict) -> Measured:
+    """Metric -> what a verdict measured of the champion, on the rows that the candidate was judged on.
+
+    The champion's own verdict may be from before there was the metric on record.
+    """
+    return {
+        check.metric: (check.baseline, check.baseline, check.baseline)
+        for check in verdict.checks
+        if check.slice == OVERALL and check.baseline is not None and not is_gap(check)
+    }
+
+
+def at_gate(verdict: Verdict | None) -> Measured:
     """Metric -> the version's value over all rows at the gate, and the ends of its interval.
 
     A check of the value itself counts before a comparison with the champion, whose interval is of the difference. Where no
     interval is of the value, the value is both ends.
     """
-    found: dict[str, tuple[float, float, float]] = {}
+    found: Measured = {}
     checks = verdict.checks if verdict else ()
     for check in sorted(checks, key=is_comparison):
         if check.metric in found or check.slice != OVERALL or check.value is None or is_gap(check):

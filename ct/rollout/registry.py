@@ -86,14 +86,15 @@ def tell(registry: Registry, store: ModelStore, step: TellRegistry) -> str | Non
     Raises:
         RolloutError: quarantine.json cannot be read.
     """
+    was_behind = store.registry_behind is not None
     tags = {version: own for version, own in tags_of(store).items() if version in (step.quarantined, step.forced)}
     try:
         problem = _say(registry, store, tags, points=step.champion is not None)
     except RegistryError as error:
         store.note_registry_behind()
         return error.message
-    if store.registry_behind is not None:
-        store.note_registry_behind()  # whoever tells everything meanwhile has read what was before this change
+    if was_behind:
+        store.note_registry_behind()  # whoever tells everything meanwhile may have read what was before this change
     return problem
 
 

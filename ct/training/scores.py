@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-from ct.errors import UnscorableError
+from ct.errors import DataAnomalyError, UnscorableError
 from ct.gate import Scores
 
 if TYPE_CHECKING:
@@ -97,12 +97,18 @@ def score(
 
     Raises:
         UnscorableError: a model gives no answer to these rows; `model` says which.
+        DataAnomalyError: a row has no label after all.
     """
     columns = ExamplesToRecordBatchDecoder().DecodeBatch(list(examples))
     names = columns.schema.names
     absent = pa.nulls(columns.num_rows, pa.string())
+    labels = first_values(columns.column(names.index(label)))
+    missing = pc.sum(pc.is_null(labels, nan_is_null=True)).as_py()
+    if missing:  # as a truth value it would be a positive row
+        told = f'{missing:,} of {len(labels):,} rows to judge on have no "{label}"'
+        raise DataAnomalyError(f"{told}. Nothing was judged, and what serves stays.", anomalies=[f"eval: {told}"])
     return Scores(
-        labels=first_values(columns.column(names.index(label))).to_numpy(zero_copy_only=False).astype(bool),
+        labels=labels.to_numpy(zero_copy_only=False).astype(bool),
         candidate=probabilities(candidate, examples).astype(np.float64),
         champion=None if champion is None else probabilities(champion, examples).astype(np.float64),
         slices={

@@ -11,7 +11,7 @@ from monitor_parts import FakeServing
 from ct.contracts import Check, CheckOutcome, Verdict
 from ct.monitor.compared import Compared
 from ct.monitor.counters import Counters, Counts, advance, parse
-from ct.monitor.signals import DRIFT_NEW, DRIFT_PREVIOUS, drift, errors, latency, quality, shift, signals_of
+from ct.monitor.signals import DRIFT_NEW, DRIFT_PREVIOUS, at_gate, drift, errors, latency, quality, shift, signals_of
 from ct.monitor_config import MonitorConfig
 from tests.manifests import VERDICT
 
@@ -50,10 +50,18 @@ def test_failures_are_held_against_none_where_nothing_was_counted_before() -> No
     """A share that is surely above the tolerance is worse, whatever another version would have done; times are not told."""
     found = errors(counts(1000, 50), Counts(), 0.01, ALPHA)
     assert (found.state, found.value, found.reference) == ("worse", 0.05, 0.0)
-    assert "nothing was counted before, so against none" in found.note
+    assert "too few were counted before, so against none" in found.note
     assert errors(counts(1000, 10), Counts(), 0.01, ALPHA).state == "open"
     assert errors(counts(5000, 5), Counts(), 0.01, ALPHA).state == "fine"
     assert latency(counts(1000, slow=1000), Counts(), 0.1, ALPHA).worse_by is None
+
+
+@pytest.mark.parametrize("few", [1, 5, 50, 99])
+def test_a_smoke_test_of_the_previous_version_is_nothing_to_compare_with(few: int) -> None:
+    """Its interval is so wide that nothing could be worse. Where one of the few failed, it speaks all the same."""
+    assert errors(counts(1000, 100), counts(few), 0.01, ALPHA, least=100).is_worse
+    assert errors(counts(1000, 100), counts(few, 1), 0.01, ALPHA, least=100).state == "open"
+    assert "against none" not in errors(counts(1000, 100), counts(100), 0.01, ALPHA, least=100).note
 
 
 def test_failures_at_the_tolerance_alarm_no_more_often_than_alpha_says() -> None:
@@ -134,8 +142,8 @@ def test_a_world_that_turned_round_is_drift_in_each_metric(metric: str) -> None:
         "binary_accuracy": float(np.mean((chances >= 0.5) == happened)),
     }[metric]
     good, bad = labelled(rng, 3000), labelled(rng, 1000, new_flips=True)
-    assert not drift("drift", verdict(metric, measured), good.labelled_new, good.labels, 0.05, 0.01).is_worse
-    found = drift("drift", verdict(metric, measured), bad.labelled_new, bad.labels, 0.05, 0.01)
+    assert not drift("drift", at_gate(verdict(metric, measured)), good.labelled_new, good.labels, 0.05, 0.01).is_worse
+    found = drift("drift", at_gate(verdict(metric, measured)), bad.labelled_new, bad.labels, 0.05, 0.01)
     assert found.is_worse
     assert found.reference == measured
     assert metric in found.note
@@ -148,7 +156,7 @@ def test_what_few_rows_measured_is_no_exact_number(metric: str, value: float, lo
     unsure = judged.checks[0].model_copy(update={"low": low, "high": high})
     predicted, labels = losing(metric, 0.2)
     exact, found = (
-        drift("drift", VERDICT.model_copy(update={"checks": (check,)}), predicted, labels, 0.05, 0.01)
+        drift("drift", at_gate(VERDICT.model_copy(update={"checks": (check,)})), predicted, labels, 0.05, 0.01)
         for check in (judged.checks[0], unsure)
     )
     assert (exact.is_worse, found.is_worse) == (True, False)
@@ -167,7 +175,7 @@ def test_the_interval_of_a_difference_is_not_taken_for_the_values() -> None:
     )
     predicted, labels = losing("brier", 0.2)
     exact, alone, both = (
-        drift("drift", VERDICT.model_copy(update={"checks": checks}), predicted, labels, 0.05, 0.01)
+        drift("drift", at_gate(VERDICT.model_copy(update={"checks": checks})), predicted, labels, 0.05, 0.01)
         for checks in ((verdict("brier", 0.1).checks[0],), (compared,), (compared, own))
     )
     assert alone == exact
@@ -185,7 +193,7 @@ def losing(metric: str, loss: float) -> tuple[np.ndarray[Any, Any], np.ndarray[A
 
 def test_a_verdict_without_a_metric_that_can_be_followed_says_so() -> None:
     """No number is made up."""
-    found = drift("drift", verdict("log_loss", 0.5), np.array([0.5]), np.array([1.0]), 0.05, 0.01)
+    found = drift("drift", at_gate(verdict("log_loss", 0.5)), np.array([0.5]), np.array([1.0]), 0.05, 0.01)
     assert (found.state, found.worse_by) == ("open", None)
     assert "brier, auc, binary_accuracy" in found.note
 
@@ -201,7 +209,7 @@ def test_a_gap_between_slices_is_not_taken_for_the_metric() -> None:
     )
     auc = Check(name="auc at least 0.6", metric="auc", value=0.7, threshold=0.6, outcome=CheckOutcome.PASS)
     judged = VERDICT.model_copy(update={"checks": (gap, auc)})
-    assert drift("drift", judged, np.array([0.2, 0.5]), np.array([0.0, 1.0]), 0.05, 0.01).reference == 0.7
+    assert drift("drift", at_gate(judged), np.array([0.2, 0.5]), np.array([0.0, 1.0]), 0.05, 0.01).reference == 0.7
 
 
 def of(config: MonitorConfig, **changes: Any) -> dict[str, float]:

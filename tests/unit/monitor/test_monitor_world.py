@@ -13,7 +13,7 @@ from ct.gate_config import GateConfig
 from ct.monitor.compared import Compared
 from ct.monitor.counters import Counts
 from ct.monitor.decide import Action, Decision, decide
-from ct.monitor.signals import DRIFT_NEW, drift, signals_of
+from ct.monitor.signals import DRIFT_NEW, at_gate, drift, signals_of
 from ct.monitor.watch import Watch
 from ct.monitor_config import MonitorConfig
 
@@ -49,12 +49,28 @@ def judged(labels: Floats, predicted: Floats) -> Verdict:
     return judge(config=gate, scores=scores, champion_version=None, span="2013-04", holdout_days=None, seed=1)
 
 
-def decided(*, level: float, new_too_low: float, without_brier: bool = False) -> Decision:
-    """What is done in a world of this level about versions that were judged in one of level 0."""
+def decided(*, level: float, new_too_low: float, without_brier: int = 0, champion: int | None = None) -> Decision:
+    """What is done in a world of this level about versions that were judged in one of level 0.
+
+    Args:
+        level: of the world now.
+        new_too_low: by how much the new version's level is too low.
+        without_brier: how many of the verdicts, the previous version's first, are from before Brier was on record.
+        champion: the version that the new one's verdict measured beside it.
+    """
     then = world(20_000, level=0.0, new_too_low=new_too_low, seed=1)
     verdicts = [judged(then[0], predicted) for predicted in then[1:]]
-    if without_brier:
-        verdicts = [verdict.model_copy(update={"checks": verdict.checks[:1]}) for verdict in verdicts]
+    if champion is not None:
+        scores = Scores(then[0] == 1, then[1], then[2])
+        gate = GateConfig(metric="auc", threshold=0.6)
+        verdicts[0] = judge(
+            config=gate, scores=scores, champion_version=champion, span="2013-04", holdout_days=None, seed=1
+        )
+    for number in range(2 - without_brier, 2):
+        checks = tuple(check for check in verdicts[number].checks if check.metric != "brier")
+        verdicts[number] = verdicts[number].model_copy(update={"checks": checks})
+    if without_brier > 1:
+        verdicts[0] = verdicts[0].model_copy(update={"checks": verdicts[0].checks[:1]})
     labels, new, previous = world(6000, level=level, new_too_low=new_too_low, seed=2)
     compared = Compared(new=new, previous=previous, labels=labels, labelled_new=new, labelled_previous=previous)
     signals = signals_of(
@@ -64,9 +80,11 @@ def decided(*, level: float, new_too_low: float, without_brier: bool = False) ->
         compared=compared,
         verdict=verdicts[0],
         previous_verdict=verdicts[1],
+        previous=6,
     )
     found = next(signal for signal in signals if signal.name == DRIFT_NEW)
-    assert found.note.startswith("auc" if without_brier else "brier")
+    is_in_auc = without_brier == 2 or (without_brier == 1 and champion != 6)
+    assert found.note.startswith("auc" if is_in_auc else "brier")
     return decide(signals, WATCH, CONFIG)
 
 
@@ -80,7 +98,13 @@ def test_twice_as_many_positives_are_the_worlds_and_nobody_is_rolled_back(new_to
 
 def test_an_old_verdict_without_a_brier_score_is_followed_in_auc() -> None:
     """That does not see the level, so the version that is worse on the same rows is taken for the cause."""
-    assert decided(level=1.2, new_too_low=TOO_LOW, without_brier=True).action is Action.ROLLBACK
+    assert decided(level=1.2, new_too_low=TOO_LOW, without_brier=2).action is Action.ROLLBACK
+
+
+def test_the_first_verdict_with_a_brier_score_has_the_previous_versions_too() -> None:
+    """It was measured as the champion, so the level is seen. Where another one was, both are followed in what both have."""
+    assert decided(level=1.2, new_too_low=TOO_LOW, without_brier=1, champion=6).action is Action.RETRAIN
+    assert decided(level=1.2, new_too_low=TOO_LOW, without_brier=1, champion=5).action is Action.ROLLBACK
 
 
 def test_a_level_as_at_the_gate_is_no_change() -> None:
@@ -104,7 +128,7 @@ def test_a_verdict_on_few_rows_alarms_nobody_in_the_same_world() -> None:
         verdict = judged(then_labels, then_new)
         auc = verdict.checks[0]
         measured, exact = (
-            drift("drift", verdict.model_copy(update={"checks": (check,)}), new, labels, 0.05, CONFIG.alpha)
+            drift("drift", at_gate(verdict.model_copy(update={"checks": (check,)})), new, labels, 0.05, CONFIG.alpha)
             for check in (auc, auc.model_copy(update={"low": None, "high": None}))
         )
         as_measured += measured.is_worse

@@ -179,7 +179,7 @@ def test_the_same_spans_learnt_from_are_the_same_inputs_whatever_was_judged_on(
 
     So has the twin of a refit that learnt from January too, and was withheld: it is the model that was withdrawn.
     """
-    trained = store.manifest(2).verdict.model_copy(update={"trained_sha256": ("jan",)})
+    trained = store.manifest(2).verdict.model_copy(update={"trained_sha256": ("jan",), "holdout": False})
     facts = {"refit": True} if is_withheld else {"spans": (span("jan"), span("feb")), "verdict": trained}
     same = {"spans": (span("jan"), span("feb"), span("mar")), "verdict": trained, "seed": 2}
     for version, update in ((2, facts), (10, same)):
@@ -207,6 +207,23 @@ def test_the_same_spans_learnt_from_are_the_same_inputs_whatever_was_judged_on(
     assert request.fingerprints(refit=False) == manifest.fingerprints
     assert request.fingerprints(refit=True) == manifest.model_copy(update={"refit": True}).fingerprints
     assert quarantine_check(store, store.manifest(10).fingerprints).outcome is CheckOutcome.FAIL
+
+
+def test_days_that_are_held_out_of_an_only_span_make_another_model_than_the_whole_span(store: ModelStore) -> None:
+    """The first version learnt a part of January, the second all of it: a rollback leaves the one and goes to the other."""
+    verdict = store.manifest(1).verdict.model_copy(update={"trained_sha256": ("jan",), "holdout": True})
+    whole = verdict.model_copy(update={"holdout": False})
+    first = {"spans": (span("jan"),), "verdict": verdict, "seed": 1}
+    second = {"spans": (span("jan"), span("feb")), "verdict": whole, "seed": 1}
+    for version, update in ((1, first), (2, second)):
+        manifest = store.manifest(version).model_copy(update=update)
+        write_atomically(store.version_path(version) / "manifest.json", manifest.model_dump_json())
+    roll_out(store, 1)
+    roll_out(store, 2)
+    roll_back(store, quarantine=True)
+    assert store.barred() == {2: 2}
+    roll_out(store, 3)
+    assert roll_back(store, quarantine=True).entry.version == 1
 
 
 def test_a_record_from_before_has_one_fingerprint() -> None:

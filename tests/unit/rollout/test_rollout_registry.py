@@ -87,6 +87,30 @@ def _roll_back_over_http(store: ModelStore) -> None:
     roll_back(store, registry=Registry(down=True), quarantine=True)
 
 
+def test_a_rollback_that_answers_while_everything_is_told_has_the_last_word(two: ModelStore) -> None:
+    """What was read before it is written after it, and so everything is told once more."""
+    roll_back(two, quarantine=True)
+    _lift(two)
+    roll_out(two, 2, Registry(down=True))
+    said: dict[int, dict[str, str]] = {}
+
+    class Fast(Registry):
+        def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+            said[version] = dict(tags)
+
+    class Slow(Registry):
+        acted = False
+
+        def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+            if not self.acted:
+                self.acted = True
+                roll_back(two, registry=Fast(), quarantine=True)
+            said[version] = dict(tags)
+
+    assert resumed(two, Slow()) is not None
+    assert (said, two.registry_behind) == ({2: WITHDRAWN}, None)
+
+
 def _lift(store: ModelStore) -> None:
     lift_quarantine(store, 2, by="anna", reason="it was the network", at=NOW)
 
