@@ -79,6 +79,13 @@ def test_metrics_that_give_one_number_may_be_checked() -> None:
     assert not told_of(*({"class_name": name} for name in classes), *thresholds)
 
 
+def test_metrics_that_divide_by_a_difference_of_rates_are_no_error() -> None:
+    """On the made-up rows no rate equals another, and none is 0."""
+    classes = ("PrevalenceThreshold", "DiagnosticOddsRatio", "PositiveLikelihoodRatio", "NegativeLikelihoodRatio")
+    more = ("Informedness", "Markedness", "MatthewsCorrelationCoefficient", "FowlkesMallowsIndex", "ThreatScore")
+    assert not told_of(*({"class_name": name} for name in (*classes, *more)))
+
+
 def test_a_metric_of_ones_own_sees_the_columns_of_the_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it will in a run."""
     (tmp_path / "own_metrics.py").write_text(SIZES, encoding="utf-8")
