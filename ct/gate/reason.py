@@ -83,7 +83,9 @@ def _rows_wanted(check: Check) -> str:
     wanted = []
     if check.method == AUC_METHOD and check.level is not None and check.baseline:
         absolute = distance * check.baseline if _is_share(check) else distance
-        wanted.append(f"at least {least_of_each_class(absolute, check.level):,} rows of each class")
+        least = least_of_each_class(absolute, check.level)
+        if least > (check.rows or 0):  # else it is not what is missing
+            wanted.append(f"at least {least:,} rows of each class")
     # an interval narrows with the root of the rows, or faster
     times = math.ceil(((check.difference - check.low) / distance) ** 2)
     if times <= MOST_TIMES_AS_MANY:

@@ -391,6 +391,17 @@ def test_models_that_separate_few_rows_are_told_how_many_they_need(*, relative: 
     assert verdict.reason.endswith("it takes at least 392 rows of each class")
 
 
+def test_a_difference_at_its_margin_is_told_no_number_of_rows() -> None:
+    """No number of rows that anybody has would tell it from the margin."""
+    rows = scored(skill=BETTER)
+    compared = next(check for check in decide(config(), rows).checks if check.difference is not None)
+    assert compared.difference is not None
+    verdict = decide(config(min_improvement=compared.difference - 5e-4), rows)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "too close to tell" in verdict.reason
+    assert "rows" not in verdict.reason.partition("too close to tell")[2]
+
+
 def test_waiting_shares_alpha_between_the_looks() -> None:
     """The same rows are looked at up to three times, and three chances to pass must not be more than one."""
     assert level_of(config(inconclusive="wait", wait_spans=3)) == pytest.approx(1 - 0.05 / 3)
