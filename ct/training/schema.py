@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LABEL_PRESENCE = "presence { min_fraction: 1 min_count: 1 }"
 """What the label's block in schema.pbtxt must say."""
+LABEL_TYPE = "type: INT int_domain { min: 0 max: 1 }"
+"""Likewise: 1 for a positive row, 0 for any other."""
 
 _TYPES = {schema_pb2.BYTES: ColumnType.STRING, schema_pb2.INT: ColumnType.INT, schema_pb2.FLOAT: ColumnType.FLOAT}
 
@@ -49,10 +51,10 @@ def columns_of(schema: schema_pb2.Schema) -> tuple[Column, ...]:
 
 
 def check_columns(config: PipelineConfig, schema: schema_pb2.Schema) -> None:
-    """Every column that pipeline.yaml names is in the schema, and each row has the label.
+    """Every column that pipeline.yaml names is in the schema, and each row has the label, 0 or 1.
 
     Raises:
-        ConfigError: a column is not, and the message names the nearest that is; or rows may lack the label.
+        ConfigError: a column is not, and the message names the nearest that is; or rows may lack the label or have another.
     """
     known = [feature.name for feature in schema.feature]
     problems = [
@@ -69,6 +71,13 @@ def check_columns(config: PipelineConfig, schema: schema_pb2.Schema) -> None:
             f'schema.pbtxt: rows may lack "{label.name}", the label, and without it a row can be neither learnt from nor '
             f"judged on. Nothing was deployed. Let its block say:\n  {LABEL_PRESENCE}\nThen a row without it is a bad row when "
             "it lands: it is quarantined, and more than `source.max_bad_rows` of them refuse the span.",
+            label=label.name,
+        )
+    if label.type is not ColumnType.INT or (label.minimum, label.maximum) != (0, 1):
+        raise ConfigError(
+            f'schema.pbtxt: "{label.name}", the label, may be something else than 1 for a positive row and 0 for any other, '
+            f"and the gate cannot judge on that. Nothing was deployed. Let its block say:\n  {LABEL_TYPE}\n"
+            "Then a row with another label is a bad row when it lands.",
             label=label.name,
         )
 

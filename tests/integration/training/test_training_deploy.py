@@ -134,6 +134,18 @@ def test_label_that_rows_may_lack_is_refused(folder: Path, empty_home: Home, pre
     assert deployed_pipelines(empty_home) == ()
 
 
+@pytest.mark.parametrize("other", ["type: INT", "type: INT int_domain { max: 1 }", "type: FLOAT", "type: BYTES"])
+def test_label_that_may_be_other_than_0_or_1_is_refused(folder: Path, empty_home: Home, other: str) -> None:
+    """The gate's counts are of two classes, and a third would stop every run that has one."""
+    schema = folder / "schema.pbtxt"
+    *others, label = schema.read_text(encoding="utf-8").splitlines()
+    binary = label.replace(" int_domain { min: 0 max: 1 }", "")
+    schema.write_text("\n".join([*others, binary.replace("type: INT", other)]), encoding="utf-8")
+    with pytest.raises(ConfigError, match='"late", the label, may be something else than 1') as refused:
+        deploy(folder, empty_home, on_line=print)
+    assert "\n  type: INT int_domain { min: 0 max: 1 }\n" in refused.value.message
+
+
 def test_schema_that_does_not_parse_is_refused(folder: Path, empty_home: Home) -> None:
     """The message holds the line that protobuf names."""
     (folder / "schema.pbtxt").write_text("feature { nmae: 1 }\n", encoding="utf-8")
