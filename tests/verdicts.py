@@ -66,7 +66,7 @@ def verdict_with(slices: int = 3, outcome: Outcome = Outcome.REFUSED) -> Verdict
         comparison("overall", 0.012, CheckOutcome.PASS, half=0.004),
         Check(name="model_mb at most 50", metric="model_mb", value=12.5, threshold=50, outcome=CheckOutcome.PASS),
         Check(
-            name="brier, which the monitor follows",
+            name="brier, for the monitor",
             metric="brier",
             value=0.17,
             baseline=0.18,

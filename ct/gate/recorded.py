@@ -28,7 +28,7 @@ def brier_check(scores: Scores, level: float) -> Check:
     losses = _losses(scores.labels, scores.candidate)
     against = None if scores.champion is None else _losses(scores.labels, scores.champion)
     return Check(
-        name=f"{BRIER}, which the monitor follows",
+        name=f"{BRIER}, for the monitor",
         metric=BRIER,
         value=None if losses is None else float(losses.mean()),
         baseline=None if against is None else float(against.mean()),

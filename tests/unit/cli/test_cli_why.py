@@ -97,7 +97,7 @@ def test_why_shows_every_check_with_its_numbers(ct: Callable[..., str]) -> None:
         assert number in row
     recorded = lines[lines.index("recorded only (1)") + 1 :]
     assert recorded[0].split() == ["outcome", "check", "on", "value", "champion", "interval", "level", "rows", "method"]
-    assert recorded[1].strip().startswith("recorded  brier, which the monitor follows  overall  0.1700    0.1800")
+    assert recorded[1].strip().startswith("recorded  brier, for the monitor  overall  0.1700    0.1800")
     titles = [line for line in lines if line.endswith(")") and not line.startswith(" ") and "(" in line]
     assert titles == ["checks that decide (3)", "slices (3)", "recorded only (1)"]
 

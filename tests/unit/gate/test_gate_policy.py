@@ -125,7 +125,7 @@ def test_further_rules_must_all_hold() -> None:
         "calibration at least 0.2",
         "calibration at most 5",
         "brier better than the champion's by more than 0",
-        "brier, which the monitor follows",
+        "brier, for the monitor",
     ]
     assert verdict.outcome is Outcome.APPROVED
     narrow = decide(config(checks=[{"metric": "calibration", "at_most": 0.01}]), scored(skill=BETTER))
