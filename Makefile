@@ -52,7 +52,7 @@ test-acceptance: ## the whole story on small spans, and what must survive
 test-chaos: setup ## 200 landings while processes are killed at random, at most 10 minutes; CT_CHAOS_SEED repeats a run
 	$(CONTROL) -m pytest tests/chaos -s
 
-test-gate: setup ## the gate on 1,000 simulated pairs of models: false passes and power; 80 s
+test-gate: setup ## the gate on 1,000 simulated pairs of models: false passes and power; under a minute
 	@$(CONTROL) -m bench.gate
 
 bench-serving: setup ## our serving and its peers side by side, and rollbacks under load; some 10 minutes after a first set-up
