@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from rollout_parts import NOW, Registry, answering, carry_out, roll_back, roll_out, worker
 from test_rollout_waiting import await_true, desires, never_three
 
 from ct.contracts import Canary, Change, HistoryEntry
+from ct.home import Home
 from ct.rollout import ModelStore, Plan, Resumed, plan_canary, plan_rollback, plan_rollout, resume
 from ct.rollout.journal import Journal
-from ct.rollout.locks import alone
+
+if TYPE_CHECKING:
+    from ct.contracts import WorkerState
 
 
 def resumed(store: ModelStore, registry: Registry, timeout_s: float = 10) -> Resumed | None:
@@ -18,10 +23,17 @@ def resumed(store: ModelStore, registry: Registry, timeout_s: float = 10) -> Res
     return resume(store, registry, clock=lambda: NOW, timeout_s=timeout_s)
 
 
-def is_held(store: ModelStore) -> bool:
-    """Whether somebody is at a change of the model."""
-    with alone(store) as is_alone:
-        return not is_alone
+class Watched(ModelStore):
+    """A store that says when its workers are waited for. To ask for the lock instead could keep the other one from it."""
+
+    def __init__(self, store: ModelStore) -> None:
+        super().__init__(Home(store.root.parent.parent), store.name)
+        self.waited_for = threading.Event()
+
+    def live_workers(self) -> tuple[WorkerState, ...]:
+        """The same."""
+        self.waited_for.set()
+        return super().live_workers()
 
 
 def cut_short(store: ModelStore, plan: Plan, *, remembered: bool = False) -> None:
@@ -83,8 +95,9 @@ def test_a_rollback_overtakes_a_resumption_that_waits(store: ModelStore) -> None
     roll_out(store, 2)
     cut_short(store, plan_rollout("flights", 3, **store.facts(3)))
     with answering(store, never_three), ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(resumed, store, Registry(), 30)
-        await_true(lambda: is_held(store))
+        watched = Watched(store)
+        waiting = threads.submit(resumed, watched, Registry(), 30)
+        assert watched.waited_for.wait(10)
         assert roll_back(store, quarantine=True).entry.version == 2
         assert waiting.result() is None
     assert [entry.version for entry in store.history()] == [1, 2, 3, 2]
