@@ -129,8 +129,7 @@ class ModelStore:
             pending: whether that one is in it.
         """
         written = self._history.entries()
-        journal = self.journal() if pending else None
-        entry = journal.pending(self.desired()) if journal else None
+        entry = self._pending() if pending else None
         if entry is None or (written and written[-1].generation >= entry.generation):
             return written
         return (*written, entry)
@@ -162,8 +161,7 @@ class ModelStore:
 
         Only for the holder of the write lock. The registry is left to whoever tells it next, and noted to be behind.
         """
-        journal = self.journal()
-        pending = journal.pending(self.desired()) if journal else None
+        pending = self._pending()
         if pending is not None:
             self.remember(pending)
             self.quarantine(pending)
@@ -187,8 +185,7 @@ class ModelStore:
             RolloutError: quarantine.json cannot be read.
         """
         written = self._quarantine.read()
-        journal = self.journal() if pending else None
-        entry = journal.pending(self.desired()) if journal else None
+        entry = self._pending() if pending else None
         record = self._record(entry) if entry else None
         if record is None or any(known.generation == record.generation for known in written):
             return written
@@ -309,6 +306,11 @@ class ModelStore:
                 final.rename(Path(name) / "replaced")
             unfinished.rename(final)
         return final
+
+    def _pending(self) -> HistoryEntry | None:
+        """The entry of the change that is desired and whose journal is still there."""
+        journal = self.journal()
+        return journal.pending(self.desired()) if journal else None
 
     def _record(self, entry: HistoryEntry) -> QuarantineRecord | None:
         if entry.quarantined is None:

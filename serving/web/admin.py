@@ -26,7 +26,7 @@ REASON_CHARACTERS = 500
 
 
 class _NoRegistry:
-    """Serving knows no registry; what that lacks, the monitor and the next change through `ct` tell it."""
+    """Serving knows no registry; what that lacks, the monitor or the next `ct rollout` tells it."""
 
     def point_champion(self, name: str, version: int) -> None:
         """Say so.
@@ -34,12 +34,7 @@ class _NoRegistry:
         Raises:
             RegistryError: always.
         """
-        raise RegistryError(
-            f"MLflow was not told that {name} serves version {version}: serving has no registry. "
-            "The daemon's monitor tells it, or the next change with `ct`.",
-            name=name,
-            version=version,
-        )
+        raise _not_told(f"that {name} serves version {version}", name=name, version=version)
 
     def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
         """Say so.
@@ -47,13 +42,12 @@ class _NoRegistry:
         Raises:
             RegistryError: always.
         """
-        raise RegistryError(
-            f"MLflow was not told of version {version} of {name}: serving has no registry. "
-            "The daemon's monitor tells it, or the next change with `ct`.",
-            name=name,
-            version=version,
-            tags=dict(tags),
-        )
+        raise _not_told(f"of version {version} of {name}", name=name, version=version, tags=dict(tags))
+
+
+def _not_told(what: str, **facts: Any) -> RegistryError:
+    later = "The daemon's monitor tells it, or the next `ct rollout`."
+    return RegistryError(f"MLflow was not told {what}: serving has no registry. {later}", **facts)
 
 
 class Admin:
